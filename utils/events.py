@@ -1,0 +1,211 @@
+"""The closed union of stream events: pure values, no methods with effects, never subclassed.
+
+A stream is any number of events followed by exactly one terminal event (`Finished`, `Blocked`, `Aborted`).
+Consumers receive `(event, now)`; events carry no clock. Dispatch with `match` and end with `assert_never`.
+
+Offsets and lengths count code points of the raw text (what the model wrote, before any redaction).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from utils.errors import AppError, ProviderError
+
+__all__ = [
+    "Aborted",
+    "Adapted",
+    "Blocked",
+    "Event",
+    "FellBack",
+    "Finished",
+    "Flagged",
+    "Interrupted",
+    "Opened",
+    "ReasoningDelta",
+    "Redacted",
+    "ResumeStrategy",
+    "Resumed",
+    "Retrying",
+    "TerminalEvent",
+    "TextDelta",
+    "TokenLogprob",
+    "Usage",
+    "as_json",
+    "error_as_json",
+    "event_type",
+]
+
+ResumeStrategy = Literal["replay", "prefill", "continue", "restart"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One token as the server reported it: its text and natural-log probability (0 = certain)."""
+
+    text: str
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The first data event of an attempt arrived from *target*; *model* is the name the server reports."""
+
+    target: str
+    model: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """Text to show; never empty. *tokens* are this delta's tokens if the server sent logprobs, else ()."""
+
+    text: str
+    tokens: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """Text of the model's reasoning channel; never part of the answer. Never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Redacted:
+    """A *replacement* is shown instead of text that *rule* hides. Carries no removed text."""
+
+    rule: str
+    replacement: str
+    raw_start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flagged:
+    """*rule* noticed something in [raw_start, raw_end) that stays visible."""
+
+    rule: str
+    raw_start: int
+    raw_end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The upstream failed after *chars* characters of the answer; recovery may follow."""
+
+    cause: ProviderError
+    chars: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """Attempt number *attempt* (2 is the first retry) will start after *delay_s* seconds."""
+
+    attempt: int
+    delay_s: float
+    cause: ProviderError
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The answer goes on after an interruption; *gap_s* without text, *overlap_chars* received again and dropped."""
+
+    strategy: ResumeStrategy
+    attempt: int
+    gap_s: float
+    overlap_chars: int
+
+
+@dataclass(frozen=True, slots=True)
+class FellBack:
+    """Another target answers."""
+
+    from_target: str
+    to_target: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Adapted:
+    """Something was adjusted, and why. Nothing is ever adjusted without one of these."""
+
+    what: str
+    before: str
+    after: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts as the server reported them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The answer is whole (or ends where the server says it ends): `stop`, `length`, ..."""
+
+    finish_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """A rule stopped the answer; what was safe stays."""
+
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """The answer is not whole, and this is why."""
+
+    error: AppError
+
+
+TerminalEvent = Finished | Blocked | Aborted
+Event = (
+    Opened
+    | TextDelta
+    | ReasoningDelta
+    | Redacted
+    | Flagged
+    | Interrupted
+    | Retrying
+    | Resumed
+    | FellBack
+    | Adapted
+    | Usage
+    | TerminalEvent
+)
+
+
+def event_type(event: Event) -> str:
+    """The event's class name in snake case, as it stands in JSON."""
+    name = type(event).__name__
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+
+
+def error_as_json(error: AppError) -> dict[str, Any]:
+    """The stable JSON form of an error."""
+    row: dict[str, Any] = {"code": error.code, "message": error.message, "hint": error.hint}
+    if error.simulated:
+        row["simulated"] = True
+    return row
+
+
+def as_json(event: Event, t_s: float) -> dict[str, Any]:
+    """A JSON-ready dict `{"type": ..., "t_s": seconds since the start of the run, ...fields}`."""
+    row: dict[str, Any] = {"type": event_type(event), "t_s": round(t_s, 6)}
+    for field in dataclasses.fields(event):
+        value = getattr(event, field.name)
+        if isinstance(value, AppError):
+            value = error_as_json(value)
+        elif isinstance(value, tuple):
+            value = [dataclasses.asdict(item) for item in value]
+        row[field.name] = value
+    return row

@@ -1,0 +1,1 @@
+"""The guard on streaming text: rules, the redactor, the prompt guard."""

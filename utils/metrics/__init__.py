@@ -1,0 +1,1 @@
+"""Figures of a stream: one pure fold over its events."""
