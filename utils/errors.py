@@ -142,7 +142,7 @@ class ProviderError(AppError):
 
     exit_code = 69
     exit_code_after_text = EXIT_INCOMPLETE
-    is_retryable: ClassVar[bool] = True
+    is_retryable: bool = True
     is_target_failure: ClassVar[bool] = True
 
     def __init__(

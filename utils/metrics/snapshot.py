@@ -13,13 +13,17 @@ TokenSource = Literal["usage", "logprobs", "chunks"]
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Figures of one stream; None means not known (yet). Times in seconds, definitions in DESIGN terms below.
+    """Figures of one stream; None means not known (yet). Times in seconds; `DEFINITIONS` has the full definitions.
 
-    ttfc_s: start of the run to the first data event.  ttft_s: start of the run to the first non-empty content.
-    tokens: completion tokens, counted from `token_source`.  tokens_per_s: (tokens - 1) / (t_last - t_first).
-    tokens_per_s_now: the same over the last two seconds.  latencies_s: the newest inter-chunk latencies, oldest
-    first, at most 64.  longest_stall_s: the largest inter-chunk latency.  confidence: the newest token
-    probabilities (0..1), oldest first, at most 64; empty if the server sent no logprobs.
+    ttfc_s: start of the run to the first data event.  ttft_s: start of the run to the first text shown.
+    target, model: of the newest attempt; after a fallback the model is None until the new target has answered.
+    tokens: completion tokens, counted by `token_source`.  tokens_per_s: (tokens - 1) / (t_last - t_first).
+    tokens_per_s_now: tokens of the last two seconds (less if the first or the oldest of 1,024 remembered chunks is
+    younger; that chunk itself is left out) per second of that time, so a stall brings it down to 0; a chunk without
+    logprobs counts as one token; at the end of the stream it stands still.  latencies_s: the newest inter-chunk
+    latencies, oldest first, at most 64.  longest_stall_s: the largest inter-chunk latency; a silence that still
+    lasts is not in it.  confidence: the newest token probabilities (0..1), oldest first, at most 64, of the newest
+    1,024 chunks; empty if the server sent no logprobs.
     """
 
     state: StreamState

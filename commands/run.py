@@ -1,0 +1,95 @@
+"""`run`: ask the model and stream its answer. Only the options stand here; `commands.execution` does the work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+__all__ = ["command"]
+
+_SECTIONS = ("Prompt", "Model", "Guardrails", "Failures and limits", "Output", "Configuration")
+
+
+class _Option(click.Option):
+    """An option that knows its section of the help page."""
+
+    def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.section = section
+
+
+class _RunCommand(click.Command):
+    """Shows its options by section."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows: dict[str, list[tuple[str, str]]] = {section: [] for section in _SECTIONS}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                rows[getattr(parameter, "section", "Configuration")].append(record)
+        for section, records in rows.items():
+            with formatter.section(section):
+                formatter.write_dl(records)
+
+
+def _option(section: str, *args: Any, **kwargs: Any) -> Any:
+    return click.option(*args, cls=_Option, section=section, **kwargs)
+
+
+def _flag(section: str, *args: Any, **kwargs: Any) -> Any:
+    # No default: a flag that was not typed must not hide the environment or the file.
+    return _option(section, *args, is_flag=True, default=None, **kwargs)
+
+
+@click.command(cls=_RunCommand, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("prompt", required=False)
+@_option("Prompt", "-p", "--prompt", "prompt_option", metavar="TEXT", help="The prompt, instead of PROMPT.")
+@_option("Prompt", "-s", "--system", metavar="TEXT", help="System prompt.")
+@_option("Model", "-m", "--model", metavar="NAME", help="Model to ask (default: what the target offers).")
+@_option("Model", "--base-url", metavar="URL", help="OpenAI-compatible server [OPENAI_BASE_URL].")
+@_option("Model", "--api-key", metavar="KEY", help="Key of the server; better set OPENAI_API_KEY.")
+@_option("Model", "--gguf", metavar="FILE", help="Run this GGUF file as the embedded model.")
+@_flag("Model", "--no-fallback", help="Fail instead of letting the embedded model stand in for a missing key.")
+@_option("Model", "--temperature", type=float, metavar="T", help="Sampling temperature, 0 to 2.")
+@_option("Model", "--max-tokens", type=int, metavar="N", help="Longest answer, in tokens.")
+@_option("Model", "--seed", type=int, metavar="N", help="Sampling seed: the same seed gives the same answer.")
+@_option("Model", "--stop", multiple=True, metavar="TEXT", help="End the answer before TEXT (up to 4 times).")
+@_flag(
+    "Guardrails",
+    "--enable-guardrails/--disable-guardrails",
+    "guardrails",
+    help="Redact e-mail addresses, card numbers and keys while the answer streams.",
+)
+@_flag("Guardrails", "--allow-secrets", help="Send the prompt even if it holds something that looks like a key.")
+@_flag("Failures and limits", "--simulate-failures", help="Refuse the first connection, cut the second one; recover.")
+@_option("Failures and limits", "--failure-seed", type=int, metavar="N", help="Choose the place of the cut.")
+@_option("Failures and limits", "--retries", type=int, metavar="N", help="Further attempts after a failure [2].")
+@_option("Failures and limits", "--timeout", type=float, metavar="S", help="Time for the whole run, 0 for none [600].")
+@_option(
+    "Failures and limits", "--first-token-timeout", type=float, metavar="S", help="Time to the first text [60]."
+)
+@_option("Failures and limits", "--idle-timeout", type=float, metavar="S", help="Longest pause in the answer [30].")
+@_flag("Output", "--monitor-performance", help="Show latency, throughput and quality, live and at the end.")
+@_option("Output", "--json", "mode", flag_value="json", help="Print one JSON object at the end.")
+@_option("Output", "--events", "mode", flag_value="events", help="Print every event as a JSON line.")
+@_option("Output", "-q", "--quiet", is_flag=True, help="Only the answer, and errors.")
+@_option("Output", "--raw", is_flag=True, help="No Markdown on a terminal.")
+@_option("Output", "--color", type=click.Choice(["auto", "always", "never"]), help="When to use colour [auto].")
+@_option("Configuration", "--config", metavar="FILE", help="TOML file with settings.")
+def command(**options: Any) -> int:
+    """Ask the model and stream its answer.
+
+    The prompt is PROMPT, or -p, or piped standard input (which goes before PROMPT); `-` reads standard input only.
+    With none of them a built-in demo prompt is used.
+
+    \b
+    Examples:
+      python main.py "Name three rivers."
+      cat notes.txt | python main.py "Summarise this in one sentence"
+      python main.py --simulate-failures --enable-guardrails
+      python main.py --json --temperature 0 "Say hi" | jq .metrics.ttft_s
+    """
+    from commands.execution import execute
+
+    return execute(options)

@@ -1,0 +1,53 @@
+"""The flow: names and edges.
+
+    PromptProcessor --ready--> StreamingLLM --streaming--> ResponseHandler --guarded--> TokenAggregator
+          \\--rejected--> TokenAggregator    \\--unavailable--> TokenAggregator
+"""
+
+from __future__ import annotations
+
+from kaygraph import AsyncGraph
+from nodes import (
+    GUARDED,
+    READY,
+    REJECTED,
+    STREAMING,
+    UNAVAILABLE,
+    PromptProcessor,
+    ResponseHandler,
+    StreamingLLM,
+    StreamLog,
+    TokenAggregator,
+)
+from utils.guardrails.rules import RuleSet
+from utils.resilience.resilient_stream import Opener
+
+__all__ = ["create_streaming_graph"]
+
+
+def create_streaming_graph(
+    opener: Opener,
+    *,
+    rules: RuleSet | None = None,
+    model_requested: str = "",
+    prompt_limit_chars: int = 1_000_000,
+    own_key: str | None = None,
+    allow_secrets: bool = False,
+) -> AsyncGraph:
+    """The flow of one target. Run it as often as you like: `await graph.run_async({"run_input": ..., "recorder": ...})`.
+
+    *rules* switches the output guard on; the prompt guard is always on. *own_key* is the user's own API key, which
+    must never be sent as text. The report is in the shared store afterwards, under "report".
+    """
+    log = StreamLog()
+    prompt = PromptProcessor(limit_chars=prompt_limit_chars, own_key=own_key, allow_secrets=allow_secrets)
+    llm = StreamingLLM(opener, log)
+    handler = ResponseHandler(rules)
+    aggregator = TokenAggregator(opener, log, model_requested=model_requested or opener.target.model)
+
+    prompt - READY >> llm
+    prompt - REJECTED >> aggregator
+    llm - STREAMING >> handler
+    llm - UNAVAILABLE >> aggregator
+    handler - GUARDED >> aggregator
+    return AsyncGraph(start=prompt)

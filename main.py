@@ -1,0 +1,136 @@
+"""KayGraph Streaming LLM: the command line, and the one place where an error becomes an exit code.
+
+Only click is imported here, so that `--help` and usage errors answer at once; a command's own module is imported when
+the command is used, and the heavy libraries when it runs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import time
+
+STARTED_S = time.monotonic()
+"""The start of the process, as near as Python code can see it: what `--timeout` counts from."""
+
+import click  # noqa: E402  (after the clock)
+
+__all__ = ["cli", "main"]
+
+VERSION = "0.1.0"
+DEFAULT_COMMAND = "run"
+COMMANDS = {
+    "run": ("commands.run", "Ask the model and stream its answer (the default command)."),
+    "model": ("commands.model", "Show, fetch, verify or remove the embedded model."),
+    "doctor": ("commands.doctor", "Show what works here, what does not, and what to do about it."),
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is used; without a command's name, `run` is meant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module and take its `command`."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the default command's name where the user left it out."""
+        if not args or (args[0] not in COMMANDS and args[0] not in ("--help", "-h", "--version")):
+            if len(args) > 1 and not args[0].startswith("-") and not args[1].startswith("-"):
+                _refuse_two_words(args)
+            args = [DEFAULT_COMMAND, *args]
+        return super().parse_args(ctx, args)
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The default command first: it is what nearly everybody wants."""
+        formatter.write_usage(ctx.command_path, "[run] [OPTIONS] [PROMPT]")
+        formatter.write_usage(ctx.command_path, "COMMAND [ARGS]...", prefix="       ")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands, then the options of the default command, so that one page tells the whole."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_text) for name, (_, help_text) in COMMANDS.items()])
+        run = self.get_command(ctx, DEFAULT_COMMAND)
+        assert run is not None
+        run.format_options(click.Context(run, info_name=DEFAULT_COMMAND), formatter)
+
+
+def _refuse_two_words(args: list[str]) -> None:
+    near = difflib.get_close_matches(args[0], COMMANDS, n=1, cutoff=0.7)
+    hint = f"Did you mean the command '{near[0]}'?" if near else "Put a prompt of several words in quotes."
+    raise click.UsageError(f"Got more than one prompt ({args[0]!r}, {args[1]!r}). {hint}")
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 complete, 2 usage, 3 incomplete, 4 blocked, 65 request refused, 69 unreachable, "
+    "75 rate-limited, 77 key refused, 78 configuration, 130 Ctrl-C, 141 broken pipe, 143 SIGTERM. "
+    "Without a key and a base URL the embedded model answers.",
+)
+@click.version_option(VERSION, prog_name="kaygraph-streaming-llm")
+def cli() -> None:
+    """Stream an answer from an LLM through a flow that guards, measures and recovers, and tells the truth about it.
+
+    \b
+    Examples:
+      python main.py "What is a circuit breaker?"
+      git diff | python main.py "Write a commit message for this"
+      python main.py --enable-guardrails --monitor-performance
+      python main.py --base-url http://127.0.0.1:11434/v1 --model llama3.2 "Hello"
+    """
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the program; the exit code. Every error ends here, in one or two lines on stderr."""
+    try:
+        code = cli.main(args, prog_name="python main.py", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _say("cancelled")
+        return 130
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more at exit; there is nobody to read that.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    except Exception as error:
+        return _exit_code_of(error)
+
+
+def _exit_code_of(error: Exception) -> int:
+    from utils.errors import AppError
+
+    if isinstance(error, AppError):
+        _say(f"error: {error.message}")
+        if error.hint:
+            _say(f"hint: {error.hint}")
+        return error.exit_code
+    if os.environ.get("KAYGRAPH_DEBUG"):
+        raise error
+    _say(f"error: a bug in this program ({type(error).__name__}); KAYGRAPH_DEBUG=1 shows where")
+    return 1
+
+
+def _say(line: str) -> None:
+    try:
+        click.echo(line, err=True)
+    except OSError:
+        return
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,264 @@
+"""The four nodes: `prep` reads the shared store, `exec` wires or drains a stream, `post` stores and names the action.
+
+Text is shown while the model still writes, so what travels from node to node is not the answer but a lazy stream:
+PromptProcessor makes the request, StreamingLLM opens the stream, ResponseHandler wraps it, TokenAggregator pulls it.
+Whatever happens after the first token is an event in that stream, never an exception between nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
+
+from kaygraph import AsyncNode, MetricsNode, ValidatedNode
+from utils.errors import AppError, InternalError
+from utils.events import Aborted, Finished
+from utils.guardrails.prompt_guard import check_prompt
+from utils.guardrails.redactor import Redactor
+from utils.guardrails.rules import RuleSet
+from utils.guardrails.stage import guarded
+from utils.metrics.recorder import Recorder
+from utils.resilience.resilient_stream import Opener, ResilientStream
+from utils.run_context import Deadlines, EventStream, Parameters, Request, RunContext, ended
+from utils.run_report import RunReport, exit_code_of, outcome_of
+from utils.well_formed import well_formed
+
+__all__ = [
+    "GUARDED",
+    "READY",
+    "REJECTED",
+    "STREAMING",
+    "UNAVAILABLE",
+    "PromptProcessor",
+    "ResponseHandler",
+    "RunInput",
+    "Shared",
+    "StreamLog",
+    "StreamingLLM",
+    "TokenAggregator",
+]
+
+READY, REJECTED = "ready", "rejected"
+STREAMING, UNAVAILABLE = "streaming", "unavailable"
+GUARDED = "guarded"
+
+
+@dataclass(frozen=True, slots=True)
+class RunInput:
+    """What a run starts from: the prompt as the user gave it, and everything that will go with it."""
+
+    prompt: str = field(repr=False)
+    context: RunContext = field(repr=False)
+    system: str | None = field(default=None, repr=False)
+    parameters: Parameters = Parameters()
+    deadlines: Deadlines = Deadlines()
+
+
+class Shared(TypedDict, total=False):
+    """The keys of the shared store. The caller puts `run_input` and `recorder`; `report` is there at the end."""
+
+    run_input: RunInput
+    recorder: Recorder
+    request: Request
+    stream: EventStream
+    redactor: Redactor | None
+    report: RunReport
+
+
+class StreamLog:
+    """The figures of the streams that one flow has drained; outlives node copies because it is handed in."""
+
+    def __init__(self) -> None:
+        self._metrics: list[dict[str, Any]] = []
+        self._outcomes: dict[str, int] = {}
+
+    def add(self, report: RunReport) -> None:
+        """Take in a finished run."""
+        self._outcomes[report.outcome] = self._outcomes.get(report.outcome, 0) + 1
+        self._metrics.append(report.metrics)
+
+    def statistics(self) -> dict[str, Any]:
+        """Runs by outcome, and the metrics of the newest run."""
+        return {"runs": len(self._metrics), "outcomes": dict(self._outcomes), "last": self._last()}
+
+    def _last(self) -> dict[str, Any]:
+        return self._metrics[-1] if self._metrics else {}
+
+
+class PromptProcessor(ValidatedNode[RunInput, Request]):
+    """Guards the prompt and turns it into a request.   `ready` | `rejected`"""
+
+    def __init__(self, *, limit_chars: int = 1_000_000, own_key: str | None = None, allow_secrets: bool = False) -> None:
+        super().__init__()
+        self._limit_chars = limit_chars
+        self._own_key = own_key
+        self._allow_secrets = allow_secrets
+
+    def prep(self, shared: Shared) -> RunInput:
+        """Read the input of the run."""
+        return shared["run_input"]
+
+    def validate_input(self, prep_res: RunInput) -> RunInput:
+        """Raise what the prompt guard objects to; findings that only matter to a reader become events."""
+        verdict = check_prompt(
+            prep_res.prompt,
+            prep_res.system,
+            limit_chars=self._limit_chars,
+            own_key=self._own_key,
+            allow_secrets=self._allow_secrets,
+        )
+        if verdict.rejection is not None:
+            raise verdict.rejection
+        for finding in verdict.findings:
+            prep_res.context.emit(finding.as_event())
+        return prep_res
+
+    def exec(self, prep_res: RunInput) -> Request:
+        """Build the request."""
+        return Request(
+            prompt=prep_res.prompt,
+            context=prep_res.context,
+            system=prep_res.system,
+            parameters=prep_res.parameters,
+            deadlines=prep_res.deadlines,
+        )
+
+    def post(self, shared: Shared, prep_res: RunInput, exec_res: Request) -> str:
+        """Hand the request on."""
+        shared["request"] = exec_res
+        return READY
+
+    def on_error(self, shared: Shared, error: Exception) -> str | bool:
+        """A rejected prompt is an outcome; anything else is a bug and passes."""
+        return REJECTED if _ends_the_run(shared, error) else False
+
+
+class StreamingLLM(MetricsNode[Request, ResilientStream], AsyncNode[Request, ResilientStream]):
+    """Opens the answer, behind the circuit breaker.   `streaming` | `unavailable`
+
+    `get_stats()` measures what this node does: opening, from the request to the first content.
+    `get_stream_stats()` gives the figures of the streams after they were drained. Retries happen inside the opened
+    stream, which also knows how to resume; KayGraph's own retries stay off (`max_retries=1`).
+    """
+
+    def __init__(self, opener: Opener, log: StreamLog) -> None:
+        super().__init__()
+        self._opener = opener
+        self._log = log
+
+    def get_stream_stats(self) -> dict[str, Any]:
+        """Figures of the drained streams, from the recorder."""
+        return self._log.statistics()
+
+    async def prep_async(self, shared: Shared) -> Request:
+        """Read the request."""
+        return shared["request"]
+
+    async def exec_async(self, prep_res: Request) -> ResilientStream:
+        """Open the stream: it is live, and its first content has arrived."""
+        stream = await self._opener.open(prep_res)
+        if stream.opening_error is not None:
+            await stream.aclose()
+            raise stream.opening_error
+        return stream
+
+    async def post_async(self, shared: Shared, prep_res: Request, exec_res: ResilientStream) -> str:
+        """Hand the open stream on."""
+        shared["stream"] = exec_res
+        return STREAMING
+
+    def on_error(self, shared: Shared, error: Exception) -> str | bool:
+        """No answer is an outcome; anything else is a bug and passes."""
+        return UNAVAILABLE if _ends_the_run(shared, error) else False
+
+
+class ResponseHandler(ValidatedNode[EventStream, EventStream]):
+    """Puts the guard and the validation around the stream; nothing is pulled yet.   `guarded`"""
+
+    def __init__(self, rules: RuleSet | None) -> None:
+        super().__init__()
+        self._rules = rules
+
+    def prep(self, shared: Shared) -> tuple[EventStream, Redactor | None]:
+        """Read the open stream and make this run's redactor."""
+        redactor = Redactor(self._rules) if self._rules is not None else None
+        shared["redactor"] = redactor
+        return shared["stream"], redactor
+
+    def exec(self, prep_res: tuple[EventStream, Redactor | None]) -> EventStream:
+        """Wrap the stream in the guard."""
+        stream, redactor = prep_res
+        return stream if redactor is None else guarded(stream, redactor)
+
+    def validate_output(self, exec_res: EventStream) -> EventStream:
+        """Wrap the stream once more: whatever comes out is well-formed. Violations are events."""
+        return well_formed(exec_res)
+
+    def post(self, shared: Shared, prep_res: object, exec_res: EventStream) -> str:
+        """Hand the guarded stream on."""
+        shared["stream"] = exec_res
+        return GUARDED
+
+
+class TokenAggregator(AsyncNode[tuple[EventStream, RunContext], None]):
+    """Pulls the whole chain, event by event, and writes the report. Its action is the outcome; it has no successors."""
+
+    def __init__(self, opener: Opener, log: StreamLog, *, model_requested: str) -> None:
+        super().__init__()
+        self._opener = opener
+        self._log = log
+        self._model_requested = model_requested
+
+    async def prep_async(self, shared: Shared) -> tuple[EventStream, RunContext]:
+        """Read the stream."""
+        return shared["stream"], shared["run_input"].context
+
+    async def exec_async(self, prep_res: tuple[EventStream, RunContext]) -> None:
+        """Drain: every event goes to the listeners of the run, the moment it comes."""
+        stream, context = prep_res
+        try:
+            async for event in stream:
+                context.emit(event)
+        finally:
+            await stream.aclose()
+
+    async def post_async(self, shared: Shared, prep_res: object, exec_res: None) -> str:
+        """Store the report."""
+        report = self._report(shared)
+        self._log.add(report)
+        shared["report"] = report
+        return report.outcome
+
+    def _report(self, shared: Shared) -> RunReport:
+        recorder, context = shared["recorder"], shared["run_input"].context
+        terminal = recorder.terminal or Aborted(InternalError("the run ended without an outcome"))
+        opened, redactor = recorder.opened, shared.get("redactor")
+        text_shown = recorder.text_shown
+        now = context.clock()
+        return RunReport(
+            text=recorder.text,
+            outcome=outcome_of(terminal, text_shown=text_shown),
+            exit_code=exit_code_of(terminal, text_shown=text_shown),
+            finish_reason=terminal.finish_reason if isinstance(terminal, Finished) else None,
+            model_requested=self._model_requested,
+            model_used=(opened.model or self._opener.target.model) if opened else None,
+            target=self._opener.target.name,
+            error=terminal.error if isinstance(terminal, Aborted) else None,
+            usage=recorder.usage(),
+            metrics=recorder.metrics(now),
+            quality=recorder.quality(),
+            guard=redactor.statistics().as_json() if redactor is not None else {},
+            breaker=self._opener.breaker.statistics().as_json(),
+            events=recorder.events(),
+        )
+
+
+def _ends_the_run(shared: Shared, error: Exception) -> bool:
+    """Turn one of our errors into a stream that says so; whether it was one."""
+    if not isinstance(error, AppError):
+        return False
+    shared["stream"] = well_formed(ended(error))
+    return True
+
+

@@ -1,0 +1,3 @@
+"""What the tests stand on: servers that misbehave on purpose, and a terminal to run the program in."""
+
+__all__: list[str] = []

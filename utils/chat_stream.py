@@ -1,0 +1,216 @@
+"""Bytes of a streamed chat completion to events, sans I/O: what each chunk means, and when an answer is whole.
+
+The completeness rule. An answer is whole only if the server gave a finish_reason (or, for targets where that is
+declared optional, sent `[DONE]`). The end of the body proves nothing: proxies and crashed workers end bodies
+properly. What comes after the finish_reason can no longer make the answer incomplete.
+
+Only the fields that we use are decoded, into typed structs; unknown fields, further choices, `choices: []`,
+several deltas in one chunk and padding are normal input.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from utils.errors import ContentFiltered, NotAStream, ProtocolError, ProviderError, StreamTruncated
+from utils.events import Aborted, Event, Finished, Flagged, Opened, ReasoningDelta, TextDelta, TokenLogprob, Usage
+from utils.provider_errors import classify_error_object
+from utils.sse import MAX_EVENT_BYTES, ServerSentEvent, SSEDecoder
+
+__all__ = ["ChatStreamDecoder"]
+
+_MIN_DUPLICATE_CHARS = 3
+"""Two identical events in a row with less text than this are far more likely two equal tokens ("ha" "ha")."""
+
+
+class _Logprob(msgspec.Struct, gc=False):
+    token: str = ""
+    logprob: float | None = None
+
+
+class _Logprobs(msgspec.Struct):
+    content: list[_Logprob] | None = None
+
+
+class _Delta(msgspec.Struct, gc=False):
+    content: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    index: int = 0
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+    error: Any = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    model: str | None = None
+    error: Any = None
+
+
+class ChatStreamDecoder:
+    """`feed(bytes)` returns events; after it look at `failure`. `finish()` judges the end of the body.
+
+    Events up to a failure are still returned, so nothing that arrived is lost. After a failure, after `[DONE]`
+    and after `finish()` further bytes are ignored. Offsets of `Flagged` count from the start of this body.
+    """
+
+    def __init__(
+        self,
+        *,
+        target: str,
+        attempt: int,
+        finish_reason_optional: bool = False,
+        max_event_bytes: int = MAX_EVENT_BYTES,
+    ) -> None:
+        self.failure: ProviderError | None = None
+        self.finish_reason: str | None = None
+        self.is_done = False
+        """`[DONE]` was seen: nothing more is coming."""
+        self.chars = 0
+        """Code points of answer text so far."""
+        self._target = target
+        self._attempt = attempt
+        self._finish_reason_optional = finish_reason_optional
+        self._sse = SSEDecoder(max_event_bytes)
+        self._decode = msgspec.json.Decoder(_Chunk).decode
+        self._is_opened = False
+        self._has_refusal = False
+        self._last_data = b""
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events in *data*; none of them terminal (see `finish`)."""
+        if self.is_done or self.failure is not None:
+            return []
+        events: list[Event] = []
+        try:
+            for sse_event in self._sse.feed(data):
+                self._take(sse_event, events)
+                if self.is_done:
+                    break
+        except ProviderError as error:
+            self._fail(error)
+        return events
+
+    def finish(self) -> tuple[list[Event], Finished | Aborted]:
+        """The last events and the verdict, once the body has ended (or nothing more needs to be read).
+
+        The verdict is `Aborted` with StreamTruncated, NotAStream (no data event at all), ContentFiltered,
+        or the failure that was found before.
+        """
+        events: list[Event] = []
+        if not self.is_done and self.failure is None:
+            for sse_event in self._sse.finish():
+                try:
+                    self._take(sse_event, events)
+                except ProviderError as error:
+                    # An event without its empty line that does not parse was cut inside: that is truncation.
+                    if not isinstance(error, ProtocolError):
+                        self._fail(error)
+        return events, self._verdict()
+
+    def _verdict(self) -> Finished | Aborted:
+        if self.failure is not None:
+            return Aborted(self.failure)
+        if self.finish_reason == "content_filter":
+            return Aborted(
+                ContentFiltered(
+                    "the server's content filter ended the answer", hint="rephrase the prompt"
+                )
+            )
+        if self.finish_reason is not None:
+            return Finished(self.finish_reason)
+        if self.is_done and self._finish_reason_optional and self._is_opened:
+            return Finished("stop")
+        if not self._is_opened:
+            return Aborted(NotAStream(f"{self._target} sent an empty stream", hint="run again, or try another server"))
+        how = "with [DONE] but without a finish_reason" if self.is_done else "without a finish_reason"
+        hint = "the answer is not whole; run again"
+        if self.is_done:
+            hint += " (for a server that never sends one, such as old Ollama: KAYGRAPH_FINISH_REASON_OPTIONAL=true)"
+        return Aborted(StreamTruncated(f"the stream ended {how} after {self.chars} characters", hint=hint))
+
+    def _fail(self, error: ProviderError) -> None:
+        # A failure behind the finish_reason (a broken usage event, say) takes nothing from the answer.
+        if self.finish_reason is None:
+            self.failure = error
+        else:
+            self.is_done = True
+
+    def _take(self, sse_event: ServerSentEvent, events: list[Event]) -> None:
+        data = sse_event.data
+        if data == b"[DONE]":
+            self.is_done = True
+            return
+        if sse_event.event == b"error":
+            raise classify_error_object(_loosely_decoded(data))
+        try:
+            chunk = self._decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ProtocolError(
+                f"the server sent an event that cannot be decoded ({len(data)} bytes: {error})",
+                hint="run again; if it stays, the server or a proxy before it is broken",
+            ) from error
+        if chunk.error is not None:
+            raise classify_error_object(chunk.error)
+        if not self._is_opened:
+            self._is_opened = True
+            events.append(Opened(self._target, chunk.model or "", self._attempt))
+        for choice in chunk.choices or ():
+            # We never ask for more than one choice; a server that sends more is read as far as we asked.
+            if choice.index == 0:
+                self._take_choice(choice, data, events)
+        if chunk.usage is not None:
+            usage = chunk.usage
+            events.append(Usage(usage.prompt_tokens, usage.completion_tokens, usage.total_tokens))
+        self._last_data = data
+
+    def _take_choice(self, choice: _Choice, data: bytes, events: list[Event]) -> None:
+        delta = choice.delta
+        if delta is not None:
+            reasoning = delta.reasoning_content or delta.reasoning
+            if reasoning:
+                events.append(ReasoningDelta(reasoning))
+            text = (delta.content or "") + (delta.refusal or "")
+            if text:
+                start, self.chars = self.chars, self.chars + len(text)
+                events.append(TextDelta(text, _tokens(choice.logprobs)))
+                if delta.refusal and not self._has_refusal:
+                    self._has_refusal = True
+                    events.append(Flagged("refusal", start, self.chars))
+                if data == self._last_data and len(text.strip()) >= _MIN_DUPLICATE_CHARS:
+                    events.append(Flagged("duplicated_event", start, self.chars))
+        if choice.finish_reason == "error" or choice.error is not None:
+            raise classify_error_object(choice.error or "the provider ended the answer with finish_reason 'error'")
+        if choice.finish_reason:
+            self.finish_reason = choice.finish_reason
+
+
+def _tokens(logprobs: _Logprobs | None) -> tuple[TokenLogprob, ...]:
+    if logprobs is None or not logprobs.content:
+        return ()
+    return tuple(TokenLogprob(item.token, item.logprob) for item in logprobs.content if item.logprob is not None)
+
+
+def _loosely_decoded(data: bytes) -> object:
+    try:
+        decoded = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return data.decode("utf-8", "replace")
+    if isinstance(decoded, dict) and decoded.get("error") is not None:
+        return decoded["error"]
+    return decoded

@@ -1,0 +1,151 @@
+"""The embedded model as a backend: the OpenAI wrapper over a server that is started (and first fetched) on demand."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from utils.embedded_model.ready import ensure_ready, start_early
+from utils.embedded_model.server import EmbeddedServer
+from utils.embedded_model.spec import model_path
+from utils.errors import ConnectionLost
+from utils.events import Event
+from utils.run_context import Request, Target
+from utils.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from utils.embedded_model.fetch import ProgressCallback
+    from utils.openai_stream import ChatStream, OpenAIBackend, TransportWrapper
+
+__all__ = ["EmbeddedBackend"]
+
+_DEATH_POLL_S = 0.02
+_DEATH_POLLS = 10
+"""A dying process closes its sockets before its parent can see that it is dead."""
+
+
+class EmbeddedBackend:
+    """Opens answers of the embedded model. `start_early` spawns the child before the heavy imports, if it can.
+
+    *gguf* is the user's own model file; without it the pinned model is used, and fetched if it is missing.
+    *progress* is told about a fetch, in a worker thread. Stop the child with `aclose` (or `kill` from anywhere).
+    """
+
+    def __init__(
+        self,
+        *,
+        gguf: Path | None = None,
+        connect_timeout_s: float = 10.0,
+        wrap_transport: TransportWrapper | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> None:
+        self._gguf = gguf
+        self._connect_timeout_s = connect_timeout_s
+        self._wrap_transport = wrap_transport
+        self._progress = progress
+        # Keeps other users of the machine out of the loopback port.
+        self._key = secrets.token_urlsafe(24)
+        self._server: EmbeddedServer | None = None
+        self._http: OpenAIBackend | None = None
+
+    def start_early(self) -> None:
+        """Spawn the child if its file is there; returns at once. Raises AppError."""
+        self._server = start_early(self._gguf, api_key=self._key)
+
+    def kill(self) -> None:
+        """End the child, synchronously; idempotent."""
+        if self._server is not None:
+            self._server.stop()
+
+    async def aclose(self) -> None:
+        """End the child and close the connections; idempotent."""
+        http, self._http = self._http, None
+        if http is not None:
+            await http.aclose()
+        self.kill()
+
+    async def open_chat(
+        self,
+        request: Request,
+        target: Target,
+        *,
+        attempt: int,
+        watchdog: Watchdog,
+        first_token_deadline_s: float | None,
+    ) -> _EmbeddedStream:
+        """Make the server ready and ask it. Time spent on fetching the model counts for no deadline."""
+        if self._http is None:
+            fetch_s = await self._make_ready(request, watchdog)
+            if first_token_deadline_s is not None:
+                first_token_deadline_s += fetch_s
+        assert self._http is not None and self._server is not None
+        try:
+            stream = await self._http.open_chat(
+                request, target, attempt=attempt, watchdog=watchdog, first_token_deadline_s=first_token_deadline_s
+            )
+        except ConnectionLost as error:
+            await _raise_if_dead(self._server, error, watchdog)
+            raise
+        return _EmbeddedStream(stream, self._server, watchdog)
+
+    async def _make_ready(self, request: Request, watchdog: Watchdog) -> float:
+        from utils.openai_stream import OpenAIBackend
+
+        context = request.context
+        deadline_s = context.deadline_s
+        must_fetch = self._gguf is None and not os.path.exists(model_path())
+        if must_fetch:
+            context.deadline_s = None
+        fetch_s = 0.0
+        try:
+            ready = await watchdog.wait(
+                ensure_ready(self._server, gguf=self._gguf, progress=self._progress, api_key=self._key), None, _no_timeout
+            )
+            fetch_s = ready.fetch_s
+        finally:
+            context.deadline_s = None if deadline_s is None else deadline_s + fetch_s
+        self._server = ready.server
+        self._http = OpenAIBackend(
+            base_url=ready.base_url,
+            api_key=self._key,
+            connect_timeout_s=self._connect_timeout_s,
+            wrap_transport=self._wrap_transport,
+            closes_connections=True,
+        )
+        return fetch_s
+
+
+class _EmbeddedStream:
+    """A ChatStream that tells a dead child from a broken connection."""
+
+    def __init__(self, stream: ChatStream, server: EmbeddedServer, watchdog: Watchdog) -> None:
+        self._stream = stream
+        self._server = server
+        self._watchdog = watchdog
+
+    async def next_batch(self) -> list[Event]:
+        """See ChatStream. Raises EmbeddedModelError if the child has died."""
+        try:
+            return await self._stream.next_batch()
+        except ConnectionLost as error:
+            await _raise_if_dead(self._server, error, self._watchdog)
+            raise
+
+    async def aclose(self) -> None:
+        """Close the connection; the server's slot is free within some 40 ms."""
+        await self._stream.aclose()
+
+
+async def _raise_if_dead(server: EmbeddedServer, error: ConnectionLost, watchdog: Watchdog) -> None:
+    if error.simulated:
+        return
+    for _ in range(_DEATH_POLLS):
+        if not server.is_alive:
+            raise server.died_error() from error
+        await watchdog.sleep(_DEATH_POLL_S)
+
+
+def _no_timeout() -> ConnectionLost:
+    raise AssertionError("getting ready has its own deadlines")

@@ -1,0 +1,137 @@
+"""The guard on what goes out: checks a prompt before anything is sent. Always on, linear, tells places and never values."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from utils.errors import AppError, PromptRejected, UsageProblem
+from utils.guardrails.rules import secret_rules
+
+__all__ = ["Place", "PromptFinding", "PromptVerdict", "check_prompt"]
+
+Place = Literal["prompt", "system"]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptFinding:
+    """*rule* noticed *count* places in the prompt or the system prompt; [start, end) is the first, in characters."""
+
+    rule: str
+    place: Place
+    start: int
+    end: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptVerdict:
+    """What was noticed, and the error to end with, or None if the prompt may be sent."""
+
+    findings: tuple[PromptFinding, ...]
+    rejection: AppError | None
+
+
+_not_text = re.compile("[\x00\ud800-\udfff]")
+_control = re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+# Overrides, embeddings and isolates reorder what a person reads; the plain marks (200E, 200F, 061C) are ordinary text.
+_invisible = (
+    ("bidi_control", re.compile("[\u202a-\u202e\u2066-\u2069]+")),
+    ("unicode_tag", re.compile("[\U000e0000-\U000e007f]+")),
+)
+_NAMES: dict[Place, str] = {"prompt": "prompt", "system": "system prompt"}
+
+
+def check_prompt(
+    prompt: str, system: str | None, *, limit_chars: int, own_key: str | None, allow_secrets: bool = False
+) -> PromptVerdict:
+    """Judge *prompt* and *system*; both together may have *limit_chars* characters. Never raises on any text.
+
+    UsageProblem: empty or blank prompt, over the limit, bytes that were not UTF-8 (lone surrogates) or NUL.
+    PromptRejected: control characters other than newline, tab and carriage return (so ANSI escapes, too); API keys,
+    and *own_key* verbatim, unless *allow_secrets*. Findings: those keys, invisible tag characters, bidi controls.
+    """
+    parts: list[tuple[Place, str]] = [("prompt", prompt)]
+    if system:
+        parts.append(("system", system))
+    rejection = _size_problem(prompt, system or "", limit_chars)
+    if rejection is None:
+        rejection = next(filter(None, (_character_problem(place, text) for place, text in parts)), None)
+    if rejection is not None:
+        return PromptVerdict((), rejection)
+    secrets = [finding for place, text in parts for finding in _secrets(place, text, own_key)]
+    hidden = [finding for place, text in parts for finding in _hidden_characters(place, text)]
+    if secrets and not allow_secrets:
+        rejection = _secret_problem(secrets[0])
+    return PromptVerdict((*secrets, *hidden), rejection)
+
+
+def _size_problem(prompt: str, system: str, limit_chars: int) -> AppError | None:
+    length = len(prompt) + len(system)
+    if length > limit_chars:
+        what = "The prompt and the system prompt have" if system else "The prompt has"
+        return UsageProblem(
+            f"{what} {length:,} characters; the limit is {limit_chars:,}.", hint="Shorten it, or raise the limit."
+        )
+    if not prompt or prompt.isspace():
+        return UsageProblem(
+            "The prompt is blank." if prompt else "The prompt is empty.",
+            hint="Give a prompt as argument, or pipe text into standard input.",
+        )
+    return None
+
+
+def _character_problem(place: Place, text: str) -> AppError | None:
+    name = _NAMES[place]
+    if bad := _not_text.search(text):
+        if bad.group() == "\x00":
+            return UsageProblem(
+                f"The {name} has a NUL character at offset {bad.start():,}.", hint="Send text, not a binary file."
+            )
+        return UsageProblem(
+            f"The {name} is not valid UTF-8: undecodable byte at offset {bad.start():,}.",
+            hint="Convert it to UTF-8 (for example with iconv).",
+        )
+    if bad := _control.search(text):
+        what = "an ANSI escape" if bad.group() in "\x1b\x9b" else "a control character"
+        return PromptRejected(
+            f"The {name} has {what} (U+{ord(bad.group()):04X}) at offset {bad.start():,}.",
+            hint="Remove it; only newline, tab and carriage return are accepted.",
+        )
+    return None
+
+
+def _secrets(place: Place, text: str, own_key: str | None) -> list[PromptFinding]:
+    found: dict[str, PromptFinding] = {}
+    for finding in secret_rules(own_key).find(text):
+        first = found.get(finding.rule)
+        found[finding.rule] = PromptFinding(
+            finding.rule,
+            place,
+            first.start if first else finding.raw_start,
+            first.end if first else finding.raw_end,
+            first.count + 1 if first else 1,
+        )
+    return list(found.values())
+
+
+def _secret_problem(finding: PromptFinding) -> AppError:
+    what = "your own API key" if finding.rule == "own_key" else "what looks like an API key"
+    return PromptRejected(
+        f"The {_NAMES[finding.place]} contains {what} (characters {finding.start:,} to {finding.end:,}); "
+        "nothing was sent.",
+        hint="Remove it, or send it anyway with --allow-secrets.",
+    )
+
+
+def _hidden_characters(place: Place, text: str) -> list[PromptFinding]:
+    findings: list[PromptFinding] = []
+    if text.isascii():
+        return findings
+    for rule, pattern in _invisible:
+        first = pattern.search(text)
+        if first:
+            count = sum(1 for _ in pattern.finditer(text))
+            findings.append(PromptFinding(rule, place, first.start(), first.end(), count))
+    return findings

@@ -1,0 +1,120 @@
+"""What a server's error means to us: status codes and error objects to our own errors. Pure.
+
+Sources for the codes: OpenAI's error code guide, llama.cpp server's `error.type`, vLLM's `error.type`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+
+from utils.errors import (
+    AuthFailed,
+    ModelNotFound,
+    ProviderError,
+    RateLimited,
+    RequestRefused,
+    ServerFailure,
+)
+
+__all__ = ["classify_error_object", "classify_status", "parse_retry_after", "shortened"]
+
+_MAX_MESSAGE_CHARS = 300
+_HINT_KEY = "check OPENAI_API_KEY or --api-key, and that the key belongs to this server"
+_HINT_QUOTA = "the account has no credit left: check its plan and billing"
+_HINT_MODEL = "check --model and --base-url; the server's list of models is at /models"
+_HINT_REQUEST = "change the prompt or the parameters; the same request will be refused again"
+_HINT_BUSY = "wait and run again, or raise --retries"
+_HINT_DOWN = "run again later, or use another --base-url"
+
+_UNSUPPORTED_PARAMETER = re.compile(
+    r"\b(temperature|top_logprobs|logprobs|seed|stop|max_completion_tokens|max_tokens|stream_options)\b"
+)
+
+
+def shortened(text: object) -> str:
+    """*text* on one line, control characters replaced, at most 300 characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return line if len(line) <= _MAX_MESSAGE_CHARS else line[: _MAX_MESSAGE_CHARS - 1] + "…"
+
+
+def parse_retry_after(headers: Mapping[str, str], *, now_epoch_s: float) -> float | None:
+    """Seconds that the server asks to wait, from `retry-after-ms` or `retry-after` (seconds or HTTP date).
+
+    None if absent or unreadable; never negative. Source: RFC 9110, 10.2.3.
+    """
+    for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        value = headers.get(name, "").strip()
+        if re.fullmatch(r"\d{1,9}(\.\d+)?", value):
+            return float(value) * scale
+    try:
+        return max(0.0, parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - now_epoch_s)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def classify_status(
+    status: int, body: object, *, target: str, retry_after_s: float | None = None, should_retry: bool | None = None
+) -> ProviderError:
+    """The error for an HTTP *status* outside 2xx; *body* is the decoded error object, text, or None.
+
+    *should_retry* is the server's own `x-should-retry`, if it sent one: it turns a retryable error into a final one.
+    """
+    message, codes, parameter = _parts(body)
+    said = f": {message}" if message else ""
+    what = f"{target} answered {status}{said}"
+    if "insufficient_quota" in codes:
+        return AuthFailed(what, hint=_HINT_QUOTA, status=status)
+    if status in (401, 403):
+        return AuthFailed(what, hint=_HINT_KEY, status=status)
+    if status == 404:
+        return ModelNotFound(what, hint=_HINT_MODEL, status=status)
+    if status == 429:
+        error: ProviderError = RateLimited(what, hint=_HINT_BUSY, status=status, retry_after_s=retry_after_s)
+    elif status in (408, 409) or status >= 500:
+        error = ServerFailure(what, hint=_HINT_DOWN, status=status, retry_after_s=retry_after_s)
+    elif 300 <= status < 400:
+        return ServerFailure(what, hint="the server redirects; give its final address with --base-url", status=status)
+    else:
+        if parameter is None and status in (400, 422):
+            found = _UNSUPPORTED_PARAMETER.search(message)
+            parameter = found.group(1) if found else None
+        return RequestRefused(what, hint=_HINT_REQUEST, status=status, parameter=parameter)
+    if should_retry is False:
+        error.is_retryable = False
+    return error
+
+
+def classify_error_object(body: object) -> ProviderError:
+    """The error for an error object (or string) that arrived inside a stream, where there is no status."""
+    message, codes, _ = _parts(body)
+    what = f"the server reported an error in the stream: {message or 'no message'}"
+    if "insufficient_quota" in codes:
+        return AuthFailed(what, hint=_HINT_QUOTA)
+    if any("rate_limit" in code for code in codes) or "429" in codes:
+        return RateLimited(what, hint=_HINT_BUSY)
+    if codes & {"invalid_api_key", "authentication_error", "permission_error", "401", "403"}:
+        return AuthFailed(what, hint=_HINT_KEY)
+    if codes & {"model_not_found", "404"}:
+        return ModelNotFound(what, hint=_HINT_MODEL)
+    if codes & {"invalid_request_error", "context_length_exceeded", "exceed_context_size_error", "400", "422"}:
+        return RequestRefused(what, hint=_HINT_REQUEST)
+    return ServerFailure(what, hint=_HINT_DOWN)
+
+
+def _parts(body: object) -> tuple[str, set[str], str | None]:
+    """(message, lower-case codes and types, offending parameter) of an error body in any of its usual shapes."""
+    if isinstance(body, Mapping):
+        inner = body.get("error")
+        if inner is not None and inner is not body:
+            return _parts(inner)
+        codes = {str(body[key]).lower() for key in ("code", "type", "status") if body.get(key) is not None}
+        parameter = body.get("param")
+        message = body.get("message") or body.get("detail") or ""
+        return shortened(message), codes, parameter if isinstance(parameter, str) and parameter else None
+    if body is None:
+        return "", set(), None
+    text = str(body)
+    # An HTML page of a proxy says nothing to a person.
+    return ("" if text.lstrip().startswith("<") else shortened(text)), set(), None

@@ -1,0 +1,291 @@
+"""Settings: flags > environment > TOML file > defaults, judged once, with the origin of every value.
+
+The only module that imports pydantic. Cores never see `Settings`: they get `parameters` and `deadlines`.
+The names of the fields are the keys of the TOML file and, in upper case after KAYGRAPH_, the environment variables.
+Only the value that counts is judged: a flag gets a run past a bad variable or a bad value in the file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+)
+
+from utils import settings_sources as sources
+from utils.errors import AppError, ConfigError, UsageProblem
+from utils.run_context import Deadlines, Parameters, Target
+from utils.settings_sources import BadValue, Given
+
+__all__ = ["EMBEDDED_SEED", "MAX_SEED", "Loaded", "Settings", "deadlines", "display", "load", "parameters"]
+
+MAX_SEED = 2**32 - 2
+"""llama.cpp keeps 32 bits of the seed and takes 2**32 - 1 as "choose one at random"."""
+
+EMBEDDED_SEED = 1
+"""Sent to the embedded model when the user gave no seed: a replay needs one, and a fixed one repeats a run exactly."""
+
+MAX_TIMEOUT_S = 604_800.0
+
+
+def _zero_is_no_limit(value: float | None) -> float | None:
+    return value or None
+
+
+def _key(value: object) -> object:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if not isinstance(text, str):
+        return value
+    text = text.strip()
+    if not text:
+        raise BadValue("must not be empty", hint="leave it out to run without a key")
+    # A header carries it: anything else fails deep in the HTTP client with the key in the message.
+    if not (text.isascii() and text.isprintable() and " " not in text):
+        raise BadValue("must be ASCII characters without blanks", hint="copy the key again; it may be cut or wrapped")
+    return SecretStr(text)
+
+
+def _stop(value: object) -> object:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _path(value: object) -> object:
+    if isinstance(value, str):
+        if not value or "\0" in value:
+            raise BadValue("must be the path of a GGUF file")
+        return Path(os.path.expanduser(value))
+    return value
+
+
+_Timeout = Annotated[
+    Annotated[float, Field(ge=0, le=MAX_TIMEOUT_S, allow_inf_nan=False)] | None, AfterValidator(_zero_is_no_limit)
+]
+_NAME = r"^[^\x00-\x1f\x7f]+$"
+_NO_LIMIT = "a number of seconds up to 604800 (7 days; 0 is no limit)"
+
+
+class Settings(BaseModel):
+    """Every setting of a run. Immutable. A field's description says what is allowed, completing "must be ..."."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    model: Annotated[str, StringConstraints(strip_whitespace=True, max_length=200, pattern=_NAME)] | None = Field(
+        default=None, description="the name of a model (1 to 200 characters)"
+    )
+    """None: the target decides."""
+    base_url: Annotated[str, AfterValidator(sources.checked_base_url)] | None = Field(
+        default=None, description="a URL such as http://localhost:8080/v1"
+    )
+    api_key: Annotated[SecretStr, BeforeValidator(_key)] | None = Field(
+        default=None, repr=False, description="an API key in quotes"
+    )
+    fallback_to_embedded: bool = Field(default=True, description="true or false")
+    """Whether the embedded model answers for a model that needs a key when there is none."""
+    system: str | None = Field(default=None, repr=False, description="text")
+    temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False, description="a number from 0 to 2")
+    max_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1, description="a whole number from 1 to 2147483647")
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED, description=f"a whole number from 0 to {MAX_SEED}")
+    stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_stop), Field(max_length=4)] = (
+        Field(default=(), description="at most 4 texts, none of them empty")
+    )
+    """In the environment: one text, or a JSON list of texts."""
+    logprobs: bool = Field(default=True, description="true or false")
+    """Ask for the model's own confidence; a server that refuses is asked again without."""
+    gguf: Annotated[Path, BeforeValidator(_path)] | None = Field(default=None, description="the path of a GGUF file")
+    guardrails: bool = Field(default=False, description="true or false")
+    simulate_failures: bool = Field(default=False, description="true or false")
+    failure_seed: int | None = Field(
+        default=None, ge=-(2**63), le=2**63 - 1, description="a whole number of at most 64 bits"
+    )
+    timeout_s: _Timeout = Field(default=600.0, description=_NO_LIMIT)
+    """The whole run, from the start of the process. 0 is no limit and is stored as None."""
+    first_token_timeout_s: _Timeout = Field(default=60.0, description=_NO_LIMIT)
+    """Long enough for a large model that is loaded on demand."""
+    idle_timeout_s: _Timeout = Field(default=30.0, description=_NO_LIMIT)
+    connect_timeout_s: float = Field(
+        default=10.0,
+        gt=0,
+        le=MAX_TIMEOUT_S,
+        allow_inf_nan=False,
+        description="a number of seconds above 0, up to 604800 (7 days)",
+    )
+    """Always limited: an address that swallows packets would otherwise hang a run that has no total limit."""
+    retries: int = Field(default=2, ge=0, le=10, description="a whole number from 0 to 10")
+    monitor_performance: bool = Field(default=False, description="true or false")
+    prompt_limit_chars: int = Field(
+        default=1_000_000, ge=1, le=100_000_000, description="a whole number from 1 to 100000000"
+    )
+    finish_reason_optional: bool = Field(default=False, description="true or false")
+    """The server may end an answer with `[DONE]` alone."""
+    color: Literal["auto", "always", "never"] = Field(default="auto", description="auto, always or never")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings of a run, where each came from, and what should be said about them."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+    """Every field's origin: `flag --seed`, `environment KAYGRAPH_SEED`, `file PATH` or `default`."""
+    warnings: tuple[str, ...]
+    config_file: Path | None
+    """The file that was read, or None if there is none."""
+
+
+def load(flags: Mapping[str, object], *, environ: Mapping[str, str], config_file: Path | None = None) -> Loaded:
+    """Merge all sources and judge what counts.
+
+    *flags*: field name -> what the user typed; None and () mean not given. *config_file*: the file named by the
+    user, which must exist; None looks at KAYGRAPH_CONFIG (must exist too), then at the default place (need not).
+
+    Raises: UsageProblem if a flag is wrong, ConfigError if the file or a variable is. Several wrong values are
+    one error with a line for each. No message holds a key.
+    """
+    known = tuple(Settings.model_fields)
+    from_flags = sources.from_flags(flags, known)
+    from_environment, warnings = sources.from_environment(environ, known)
+    path, must_exist = _config_path(environ, config_file)
+    secrets = [environ.get(name, "").strip() for name in ("KAYGRAPH_API_KEY", "OPENAI_API_KEY")]
+    secrets += [g.value for g in from_flags.values() if g.name == "api_key" and isinstance(g.value, str)]
+    from_file = sources.from_file(path, known, must_exist=must_exist, secrets=secrets) if path else None
+    if from_file and isinstance(key := from_file["api_key"].value if "api_key" in from_file else None, str):
+        secrets.append(key)
+
+    given = {**(from_file or {}), **from_environment, **from_flags}
+    values = _judge(given, secrets)
+    origins = {name: given[name].origin if name in given else "default" for name in known}
+    return Loaded(
+        Settings.model_validate(values),
+        MappingProxyType(origins),
+        tuple(sources.mask_key_like(w, secrets) for w in warnings),
+        path if from_file is not None else None,
+    )
+
+
+def _config_path(environ: Mapping[str, str], named: Path | None) -> tuple[Path | None, bool]:
+    if named is not None:
+        return named, True
+    if variable := environ.get("KAYGRAPH_CONFIG", "").strip():
+        return Path(os.path.expanduser(variable)), True
+    return sources.default_config_file(environ), False
+
+
+def _judge(given: Mapping[str, Given], secrets: list[str]) -> dict[str, object]:
+    """The validated values. A variable is text and is converted; flags and the file have types and keep to them."""
+    values: dict[str, object] = {}
+    problems: dict[str, tuple[str, str]] = {}
+    for source, strict in (("flag", True), ("environment", False), ("file", True)):
+        part = {name: g.value for name, g in given.items() if g.source == source}
+        try:
+            judged = Settings.model_validate(part, strict=strict)
+        except ValidationError as exc:
+            for detail in exc.errors(include_url=False, include_input=False):
+                name = str(detail["loc"][0])
+                problems.setdefault(name, _explain(given[name], detail.get("ctx", {}).get("error"), secrets))
+        else:
+            values |= {name: getattr(judged, name) for name in part}
+    gguf = values.get("gguf")
+    if isinstance(gguf, Path) and not os.path.isfile(gguf):
+        what = "is a directory" if os.path.isdir(gguf) else "does not exist"
+        problems["gguf"] = f"{given['gguf'].place}: {sources.shown(gguf, secrets)} {what}", "name a GGUF file"
+    model, key = values.get("model"), values.get("api_key")
+    if isinstance(key, SecretStr) and model == key.get_secret_value():
+        # It would be sent, logged and shown as a name.
+        problems["model"] = f"{given['model'].place} holds the API key", "name a model, such as gpt-4o-mini"
+    if problems:
+        raise _error(given, problems)
+    return values
+
+
+def _explain(given: Given, reason: object, secrets: list[str]) -> tuple[str, str]:
+    """One line and a hint. pydantic's texts name Python types and quote the input, so none of them is used."""
+    hint = given.way_out
+    if isinstance(reason, BadValue):
+        demand, hint, joint = reason.reason, reason.hint or hint, ": "
+    else:
+        demand, joint = f"must be {Settings.model_fields[given.name].description}", ", not "
+    if given.name == "api_key":
+        return f"{given.place} {demand}", hint
+    value = given.value
+    if given.name == "base_url" and isinstance(value, str):
+        value = _url_for_people(value)
+    return f"{given.place} {demand}{joint}{sources.shown(value, secrets)}", hint
+
+
+def _url_for_people(url: str) -> str:
+    """*url* with its credentials and query left out; both may hold a key."""
+    head, at, tail = url.rpartition("@")
+    if at:
+        scheme, separator, _ = head.partition("://")
+        url = f"{scheme}{separator}…@{tail}" if separator else f"…@{tail}"
+    for mark in "?#":
+        before, found, after = url.partition(mark)
+        url = f"{before}{mark}…" if found and after else url
+    return url
+
+
+def _error(given: Mapping[str, Given], problems: Mapping[str, tuple[str, str]]) -> AppError:
+    names = list(problems)
+    message = "\n".join(line for line, _ in problems.values())
+    hint = problems[names[0]][1] if len(names) == 1 else "correct each of them"
+    if any(given[name].source == "flag" for name in names):
+        return UsageProblem(message, hint=hint)
+    return ConfigError(message, hint=hint)
+
+
+def display(settings: Settings, name: str) -> str:
+    """The value of one setting as people may see it: keys masked, the system prompt only by its length."""
+    value = getattr(settings, name)
+    key = settings.api_key.get_secret_value() if settings.api_key else ""
+    if isinstance(value, SecretStr):
+        return sources.mask_key(value.get_secret_value())
+    if value is None:
+        return "no limit" if name.endswith("timeout_s") else "not set"
+    if name == "system":
+        return f"{len(value)} characters"
+    if isinstance(value, tuple):
+        return ", ".join(sources.shown(item, (key,)) for item in value) or "none"
+    if isinstance(value, str):
+        return sources.mask_key_like(value, (key,))
+    if isinstance(value, Path):
+        return sources.mask_key_like(str(value), (key,))
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def parameters(settings: Settings, *, target: Target | None = None) -> Parameters:
+    """The sampling parameters to send to *target*; the embedded model always gets a seed (`EMBEDDED_SEED`)."""
+    seed = settings.seed
+    if seed is None and target is not None and target.is_embedded:
+        seed = EMBEDDED_SEED
+    return Parameters(
+        temperature=settings.temperature,
+        max_tokens=settings.max_tokens,
+        seed=seed,
+        stop=settings.stop,
+        logprobs=settings.logprobs,
+    )
+
+
+def deadlines(settings: Settings) -> Deadlines:
+    """The time limits of a run, in seconds."""
+    return Deadlines(
+        first_token_s=settings.first_token_timeout_s,
+        idle_s=settings.idle_timeout_s,
+        total_s=settings.timeout_s,
+        connect_s=settings.connect_timeout_s,
+    )
