@@ -1,7 +1,7 @@
 """The flow: names and edges.
 
-    PromptProcessor --ready--> StreamingLLM --streaming--> ResponseHandler --guarded--> TokenAggregator
-          \\--rejected--> TokenAggregator    \\--unavailable--> TokenAggregator
+PromptProcessor --ready--> StreamingLLM --streaming--> ResponseHandler --guarded--> TokenAggregator
+      \\--rejected--> TokenAggregator    \\--unavailable--> TokenAggregator
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def create_streaming_graph(
     own_key: str | None = None,
     allow_secrets: bool = False,
 ) -> AsyncGraph:
-    """The flow of one target. Run it as often as you like: `await graph.run_async({"run_input": ..., "recorder": ...})`.
+    """The flow of one target, for any number of runs: `await graph.run_async({"run_input": ..., "recorder": ...})`.
 
     *rules* switches the output guard on; the prompt guard is always on. *own_key* is the user's own API key, which
     must never be sent as text. The report is in the shared store afterwards, under "report".

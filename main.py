@@ -94,7 +94,7 @@ def cli() -> None:
 def main(args: list[str] | None = None) -> int:
     """Run the program; the exit code. Every error ends here, in one or two lines on stderr."""
     try:
-        code = cli.main(args, prog_name="python main.py", standalone_mode=False)
+        code = cli.main(args, prog_name="python main.py", standalone_mode=False, obj=STARTED_S)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.ClickException as error:

@@ -7,15 +7,15 @@ Whatever happens after the first token is an event in that stream, never an exce
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from kaygraph import AsyncNode, MetricsNode, ValidatedNode
 from utils.errors import AppError, InternalError
-from utils.events import Aborted, Finished
+from utils.events import Aborted, Finished, Flagged
 from utils.guardrails.prompt_guard import check_prompt
-from utils.guardrails.redactor import Redactor
+from utils.guardrails.redactor import GuardStatistics, Redactor
 from utils.guardrails.rules import RuleSet
 from utils.guardrails.stage import guarded
 from utils.metrics.recorder import Recorder
@@ -51,8 +51,8 @@ class RunInput:
     prompt: str = field(repr=False)
     context: RunContext = field(repr=False)
     system: str | None = field(default=None, repr=False)
-    parameters: Parameters = Parameters()
-    deadlines: Deadlines = Deadlines()
+    parameters: Parameters = field(default_factory=Parameters)
+    deadlines: Deadlines = field(default_factory=Deadlines)
 
 
 class Shared(TypedDict, total=False):
@@ -62,8 +62,29 @@ class Shared(TypedDict, total=False):
     recorder: Recorder
     request: Request
     stream: EventStream
-    redactor: Redactor | None
+    guard_figures: GuardFigures
     report: RunReport
+
+
+class GuardFigures:
+    """What the guards of one run report about themselves; filled when the stream ends."""
+
+    def __init__(self) -> None:
+        self.prompt: list[dict[str, Any]] = []
+        self.answer: GuardStatistics | None = None
+        self.reasoning: GuardStatistics | None = None
+
+    def take(self, answer: GuardStatistics, reasoning: GuardStatistics | None) -> None:
+        """Receive the final figures of the output guard."""
+        self.answer, self.reasoning = answer, reasoning
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-ready; holds rules, counts and places, never a removed text."""
+        figures: dict[str, Any] = {"prompt": self.prompt}
+        for name, statistics in (("answer", self.answer), ("reasoning", self.reasoning)):
+            if statistics is not None:
+                figures[name] = dataclasses.asdict(statistics)
+        return figures
 
 
 class StreamLog:
@@ -86,33 +107,38 @@ class StreamLog:
         return self._metrics[-1] if self._metrics else {}
 
 
-class PromptProcessor(ValidatedNode[RunInput, Request]):
+class PromptProcessor(ValidatedNode[Any, Request]):
     """Guards the prompt and turns it into a request.   `ready` | `rejected`"""
 
-    def __init__(self, *, limit_chars: int = 1_000_000, own_key: str | None = None, allow_secrets: bool = False) -> None:
+    def __init__(
+        self, *, limit_chars: int = 1_000_000, own_key: str | None = None, allow_secrets: bool = False
+    ) -> None:
         super().__init__()
         self._limit_chars = limit_chars
         self._own_key = own_key
         self._allow_secrets = allow_secrets
 
-    def prep(self, shared: Shared) -> RunInput:
-        """Read the input of the run."""
-        return shared["run_input"]
+    def prep(self, shared: Shared) -> tuple[RunInput, GuardFigures]:
+        """Read the input of the run, and start its guard figures."""
+        shared["guard_figures"] = figures = GuardFigures()
+        return shared["run_input"], figures
 
-    def validate_input(self, prep_res: RunInput) -> RunInput:
-        """Raise what the prompt guard objects to; findings that only matter to a reader become events."""
+    def validate_input(self, prep_res: tuple[RunInput, GuardFigures]) -> RunInput:
+        """Raise what the prompt guard objects to; what only a reader should know becomes a figure and an event."""
+        run_input, figures = prep_res
         verdict = check_prompt(
-            prep_res.prompt,
-            prep_res.system,
+            run_input.prompt,
+            run_input.system,
             limit_chars=self._limit_chars,
             own_key=self._own_key,
             allow_secrets=self._allow_secrets,
         )
+        figures.prompt.extend(dataclasses.asdict(finding) for finding in verdict.findings)
         if verdict.rejection is not None:
             raise verdict.rejection
         for finding in verdict.findings:
-            prep_res.context.emit(finding.as_event())
-        return prep_res
+            run_input.context.emit(Flagged(f"prompt.{finding.rule}", finding.start, finding.end))
+        return run_input
 
     def exec(self, prep_res: RunInput) -> Request:
         """Build the request."""
@@ -124,7 +150,7 @@ class PromptProcessor(ValidatedNode[RunInput, Request]):
             deadlines=prep_res.deadlines,
         )
 
-    def post(self, shared: Shared, prep_res: RunInput, exec_res: Request) -> str:
+    def post(self, shared: Shared, prep_res: object, exec_res: Request) -> str:
         """Hand the request on."""
         shared["request"] = exec_res
         return READY
@@ -173,23 +199,24 @@ class StreamingLLM(MetricsNode[Request, ResilientStream], AsyncNode[Request, Res
         return UNAVAILABLE if _ends_the_run(shared, error) else False
 
 
-class ResponseHandler(ValidatedNode[EventStream, EventStream]):
+class ResponseHandler(ValidatedNode[Any, EventStream]):
     """Puts the guard and the validation around the stream; nothing is pulled yet.   `guarded`"""
 
     def __init__(self, rules: RuleSet | None) -> None:
         super().__init__()
         self._rules = rules
 
-    def prep(self, shared: Shared) -> tuple[EventStream, Redactor | None]:
-        """Read the open stream and make this run's redactor."""
-        redactor = Redactor(self._rules) if self._rules is not None else None
-        shared["redactor"] = redactor
-        return shared["stream"], redactor
+    def prep(self, shared: Shared) -> tuple[EventStream, GuardFigures]:
+        """Read the open stream, and where the guard's figures go."""
+        return shared["stream"], shared["guard_figures"]
 
-    def exec(self, prep_res: tuple[EventStream, Redactor | None]) -> EventStream:
+    def exec(self, prep_res: tuple[EventStream, GuardFigures]) -> EventStream:
         """Wrap the stream in the guard."""
-        stream, redactor = prep_res
-        return stream if redactor is None else guarded(stream, redactor)
+        stream, figures = prep_res
+        rules = self._rules
+        if rules is None:
+            return stream
+        return guarded(stream, lambda: Redactor(rules), on_statistics=figures.take)
 
     def validate_output(self, exec_res: EventStream) -> EventStream:
         """Wrap the stream once more: whatever comes out is well-formed. Violations are events."""
@@ -233,7 +260,7 @@ class TokenAggregator(AsyncNode[tuple[EventStream, RunContext], None]):
     def _report(self, shared: Shared) -> RunReport:
         recorder, context = shared["recorder"], shared["run_input"].context
         terminal = recorder.terminal or Aborted(InternalError("the run ended without an outcome"))
-        opened, redactor = recorder.opened, shared.get("redactor")
+        opened = recorder.opened
         text_shown = recorder.text_shown
         now = context.clock()
         return RunReport(
@@ -248,7 +275,7 @@ class TokenAggregator(AsyncNode[tuple[EventStream, RunContext], None]):
             usage=recorder.usage(),
             metrics=recorder.metrics(now),
             quality=recorder.quality(),
-            guard=redactor.statistics().as_json() if redactor is not None else {},
+            guard=shared["guard_figures"].as_json(),
             breaker=self._opener.breaker.statistics().as_json(),
             events=recorder.events(),
         )
@@ -260,5 +287,3 @@ def _ends_the_run(shared: Shared, error: Exception) -> bool:
         return False
     shared["stream"] = well_formed(ended(error))
     return True
-
-

@@ -156,7 +156,7 @@ def check_target(situation: Situation) -> Iterator[Finding]:
     yield Finding("target", "answers", "ok", f"{shown}, because: {choice.reason}")
     if choice.warning is not None:
         key = "set OPENAI_API_KEY, name a server with --base-url, or leave out the model"
-        hint = key if situation.loaded.settings.gguf is None else "drop gguf, or leave out the model"
+        hint = key if choice.gguf is None else "drop gguf, or leave out the model"
         yield Finding("target", "fallback", "warn", choice.warning, hint=hint)
     if target.is_embedded:
         return
@@ -196,7 +196,7 @@ def check_embedded_model(situation: Situation) -> Iterator[Finding]:
 
 
 def _gguf(situation: Situation) -> Path | None:
-    return situation.loaded.settings.gguf if situation.uses_embedded and situation.loaded is not None else None
+    return situation.choice.gguf if situation.choice is not None else None
 
 
 def _own_file(gguf: Path) -> Finding:

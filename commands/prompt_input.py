@@ -27,7 +27,12 @@ class PromptText:
 
 
 def read_prompt(
-    argument: str | None, option: str | None, *, limit_chars: int, stdin_fd: int = 0, first_byte_s: float = _FIRST_BYTE_S
+    argument: str | None,
+    option: str | None,
+    *,
+    limit_chars: int,
+    stdin_fd: int = 0,
+    first_byte_s: float = _FIRST_BYTE_S,
 ) -> PromptText:
     """The prompt of this run.
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 __all__ = ["command"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _SECTIONS = ("Prompt", "Model", "Guardrails", "Failures and limits", "Output", "Configuration")
 
@@ -33,11 +36,11 @@ class _RunCommand(click.Command):
                 formatter.write_dl(records)
 
 
-def _option(section: str, *args: Any, **kwargs: Any) -> Any:
+def _option(section: str, *args: Any, **kwargs: Any) -> Callable[[F], F]:
     return click.option(*args, cls=_Option, section=section, **kwargs)
 
 
-def _flag(section: str, *args: Any, **kwargs: Any) -> Any:
+def _flag(section: str, *args: Any, **kwargs: Any) -> Callable[[F], F]:
     # No default: a flag that was not typed must not hide the environment or the file.
     return _option(section, *args, is_flag=True, default=None, **kwargs)
 
@@ -66,9 +69,7 @@ def _flag(section: str, *args: Any, **kwargs: Any) -> Any:
 @_option("Failures and limits", "--failure-seed", type=int, metavar="N", help="Choose the place of the cut.")
 @_option("Failures and limits", "--retries", type=int, metavar="N", help="Further attempts after a failure [2].")
 @_option("Failures and limits", "--timeout", type=float, metavar="S", help="Time for the whole run, 0 for none [600].")
-@_option(
-    "Failures and limits", "--first-token-timeout", type=float, metavar="S", help="Time to the first text [60]."
-)
+@_option("Failures and limits", "--first-token-timeout", type=float, metavar="S", help="Time to the first text [60].")
 @_option("Failures and limits", "--idle-timeout", type=float, metavar="S", help="Longest pause in the answer [30].")
 @_flag("Output", "--monitor-performance", help="Show latency, throughput and quality, live and at the end.")
 @_option("Output", "--json", "mode", flag_value="json", help="Print one JSON object at the end.")
@@ -92,4 +93,4 @@ def command(**options: Any) -> int:
     """
     from commands.execution import execute
 
-    return execute(options)
+    return execute(options, started_s=click.get_current_context().obj)

@@ -75,7 +75,7 @@ class FaultTransport(httpx2.AsyncBaseTransport):
         fault = self._plan.next_fault() if request.url.path.endswith("/chat/completions") else None
         if isinstance(fault, RefusedConnection):
             self._plan.injected += 1
-            raise SimulatedConnectError("connection refused (simulated)", request=request)
+            raise SimulatedConnectError("connection refused", request=request)
         response = await self._inner.handle_async_request(request)
         if isinstance(fault, CutAfterEvents):
             assert isinstance(response.stream, httpx2.AsyncByteStream)
@@ -110,7 +110,7 @@ class _CutStream(httpx2.AsyncByteStream):
                 if end > len(tail):
                     yield seen[len(tail) : end]
                 self._plan.injected += 1
-                raise SimulatedReadError("connection reset (simulated)", request=self._request)
+                raise SimulatedReadError("connection reset", request=self._request)
             tail = seen[-1:] if end < len(seen) else b""
             yield data
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -120,8 +120,8 @@ class Request:
     prompt: str = field(repr=False)
     context: RunContext = field(repr=False)
     system: str | None = field(default=None, repr=False)
-    parameters: Parameters = Parameters()
-    deadlines: Deadlines = Deadlines()
+    parameters: Parameters = field(default_factory=Parameters)
+    deadlines: Deadlines = field(default_factory=Deadlines)
 
     def messages(self) -> list[dict[str, str]]:
         """The chat messages in the wire format."""
@@ -149,6 +149,6 @@ class EventStream(Protocol):
         ...
 
 
-async def ended(error: AppError) -> AsyncIterator[Event]:
+async def ended(error: AppError) -> AsyncGenerator[Event, None]:
     """A stream that is over before it began."""
     yield Aborted(error)

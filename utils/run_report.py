@@ -8,7 +8,7 @@ from typing import Any, Literal
 from utils.errors import AppError, GuardError, PromptRejected, Stopped
 from utils.events import Aborted, Blocked, Finished, TerminalEvent, error_as_json
 
-__all__ = ["Outcome", "RunReport", "exit_code_of", "outcome_of"]
+__all__ = ["Outcome", "RunReport", "exit_code_of", "failed_report", "outcome_of"]
 
 Outcome = Literal["complete", "incomplete", "blocked", "rejected", "unavailable", "cancelled", "failed"]
 
@@ -80,3 +80,18 @@ class RunReport:
             "events": list(self.events),
             "error": error_as_json(self.error) if self.error else None,
         }
+
+
+def failed_report(error: AppError, *, model_requested: str) -> RunReport:
+    """The report of a run that did not come about."""
+    terminal = Aborted(error)
+    return RunReport(
+        text="",
+        outcome=outcome_of(terminal, text_shown=False),
+        exit_code=exit_code_of(terminal, text_shown=False),
+        finish_reason=None,
+        model_requested=model_requested,
+        model_used=None,
+        target=None,
+        error=error,
+    )

@@ -216,7 +216,7 @@ def _explain(given: Given, reason: object, secrets: list[str]) -> tuple[str, str
     """One line and a hint. pydantic's texts name Python types and quote the input, so none of them is used."""
     hint = given.way_out
     if isinstance(reason, BadValue):
-        demand, hint, joint = reason.reason, reason.hint or hint, ": "
+        demand, hint, joint = reason.reason, sources.mask_key_like(reason.hint, secrets) or hint, ": "
     else:
         demand, joint = f"must be {Settings.model_fields[given.name].description}", ", not "
     if given.name == "api_key":
@@ -224,6 +224,8 @@ def _explain(given: Given, reason: object, secrets: list[str]) -> tuple[str, str
     value = given.value
     if given.name == "base_url" and isinstance(value, str):
         value = _url_for_people(value)
+    if given.name == "gguf" and isinstance(value, str) and value:
+        value = Path(value)
     return f"{given.place} {demand}{joint}{sources.shown(value, secrets)}", hint
 
 

@@ -135,7 +135,7 @@ def nearest(name: str, known: Collection[str]) -> str | None:
     import difflib  # costs milliseconds and is needed only to explain a mistake
 
     by_plain = {k.casefold(): k for k in known}
-    matches = difflib.get_close_matches(name.casefold().replace("-", "_")[:100], by_plain, n=1, cutoff=0.6)
+    matches = difflib.get_close_matches(name.casefold().replace("-", "_")[:100], by_plain, n=1, cutoff=0.7)
     return by_plain[matches[0]] if matches else None
 
 
@@ -168,8 +168,8 @@ def shown(value: object, secrets: Iterable[str] = ()) -> str:
         case str():
             hidden = mask_key_like(value, secrets)
             return repr(hidden if len(hidden) <= MAX_SHOWN_CHARS else f"{hidden[: MAX_SHOWN_CHARS - 1]}…")
-        case Path():
-            return shown(str(value), secrets)
+        case Path():  # whole: its end is what tells files apart
+            return repr(mask_key_like(str(value), secrets))
         case int():
             return str(value) if abs(value) < 10**30 else "a very large number"
         case float() | None:
@@ -315,7 +315,7 @@ def from_file(
         )
     gguf = table.get("gguf")
     if isinstance(gguf, str) and gguf:
-        table["gguf"] = str(path.absolute().parent / Path(gguf).expanduser())
+        table["gguf"] = str(path.absolute().parent / os.path.expanduser(gguf))
     return {name: Given(name, value, "file", str(path)) for name, value in table.items()}
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.embedded_model.spec import PINNED
@@ -46,6 +47,8 @@ class TargetChoice:
     """One line for people."""
     warning: str | None = None
     """To be shown before the run: another model answers than the one that was asked for."""
+    gguf: Path | None = None
+    """The file that the embedded server runs; None: the pinned model. `settings.gguf` may have been overruled."""
 
     @property
     def fell_back(self) -> FellBack | None:
@@ -92,13 +95,14 @@ def choose_target(settings: Settings, *, origins: Mapping[str, str]) -> TargetCh
         target = _embedded(settings, gguf.stem)
         reason = f"gguf names {gguf.name} ({origin['gguf']})"
         if model is None or name in (EMBEDDED, gguf.stem.casefold()):
-            return TargetChoice(target, gguf.stem, reason)
+            return TargetChoice(target, gguf.stem, reason, gguf=gguf)
         if not settings.fallback_to_embedded:
             switch = _switch(origins)
             raise ConfigError(
                 f"{reason}, not {model}, and {switch} allows no other model", hint="drop one of the three"
             )
-        return TargetChoice(target, model, reason, f"{model} was asked for, but {reason}: answering with {target.name}")
+        warning = f"{model} was asked for, but {reason}: answering with {target.name}"
+        return TargetChoice(target, model, reason, warning, gguf)
     if base_url is not None:
         return TargetChoice(
             _server(settings, base_url, model or ""), model or "", f"base_url is set ({origin['base_url']})"

@@ -227,7 +227,8 @@ class Program:
             on_failure.pop_all()
         self._help(self._reap)
         if isinstance(stdin, bytes):
-            self._help(self._feed, stdin)
+            feed, self._input = self._input, None
+            self._help(self._feed, feed, stdin)
 
     def __enter__(self) -> Self:
         return self
@@ -329,12 +330,12 @@ class Program:
             self._ended_at = time.monotonic()
             self._changed.notify_all()
 
-    def _feed(self, data: bytes) -> None:
+    def _feed(self, descriptor: int, data: bytes) -> None:
         with suppress(OSError):  # the program need not read it all
             rest = memoryview(data)
-            while rest and self._input is not None:
-                rest = rest[os.write(self._input, rest) :]
-        self._close_input()
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        os.close(descriptor)
 
     def _close_input(self) -> None:
         if self._input is not None and self._input != self._terminal:

@@ -80,7 +80,8 @@ class EmbeddedBackend:
             fetch_s = await self._make_ready(request, watchdog)
             if first_token_deadline_s is not None:
                 first_token_deadline_s += fetch_s
-        assert self._http is not None and self._server is not None
+        assert self._http is not None
+        assert self._server is not None
         try:
             stream = await self._http.open_chat(
                 request, target, attempt=attempt, watchdog=watchdog, first_token_deadline_s=first_token_deadline_s
@@ -95,13 +96,15 @@ class EmbeddedBackend:
 
         context = request.context
         deadline_s = context.deadline_s
-        must_fetch = self._gguf is None and not os.path.exists(model_path())
+        must_fetch = self._gguf is None and not os.path.exists(model_path())  # noqa: ASYNC240 - one stat
         if must_fetch:
             context.deadline_s = None
         fetch_s = 0.0
         try:
             ready = await watchdog.wait(
-                ensure_ready(self._server, gguf=self._gguf, progress=self._progress, api_key=self._key), None, _no_timeout
+                ensure_ready(self._server, gguf=self._gguf, progress=self._progress, api_key=self._key),
+                None,
+                _no_timeout,
             )
             fetch_s = ready.fetch_s
         finally:

@@ -117,37 +117,37 @@ def load(config: dict[str, Any]) -> tuple[object, str]:
     return server, f"{server.listening_address}/v1"
 
 
-def main() -> None:
-    """Read the configuration, serve, answer, and wait for the end of standard input."""
+def main() -> int:
+    """Read the configuration, serve, answer, and wait for the end of standard input; returns the exit status."""
     # Only the one line may reach the parent's pipe, whatever native code prints.
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    config = json.loads(sys.stdin.buffer.readline() or b"null")
-    if config is None:
-        return
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return 0
     try:
-        server, url = serve(config)
+        server, url = serve(json.loads(line))
     except Failure as failure:
-        message = {"error": str(failure), "kind": failure.kind}
+        server, message = None, {"error": str(failure), "kind": failure.kind}
     else:
         message = {"base_url": url}
-    with answer:
-        print(json.dumps(message), file=answer)
-    if "base_url" in message:
-        while os.read(0, 4096):
-            pass
-        del server
+    try:
+        with answer:
+            print(json.dumps(message), file=answer)
+        if server is not None:
+            while os.read(0, 4096):
+                pass
+    except BrokenPipeError:
+        pass
+    # Here and not by a return, which would let go of the server: it waits for the answer that is being written.
+    os._exit(0)
 
 
 if __name__ == "__main__":
-    status = 1
     try:
-        main()
-        status = 0
-    except BrokenPipeError:
-        # The parent is gone already.
-        status = 0
+        status = main()
     except BaseException:
         traceback.print_exc()
+        status = 1
     sys.stderr.flush()
     os._exit(status)

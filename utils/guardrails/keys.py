@@ -60,7 +60,7 @@ KEY_SHAPES = (
         complete_from=1,
     ),
 )
-"""Shapes of the keys that are hidden by default. Shortest bodies are below what is issued, so that cut keys count too."""
+"""Shapes of the keys that are hidden by default. The shortest bodies are below what is issued: a cut key counts too."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,13 @@ class _Candidate:
 
 
 class _KeyScanner:
-    """`_tail` keeps as many characters as the longest prefix: one more than an open prefix, for the boundary."""
+    """`_tail` keeps the open prefix with which the text ends, after the one character that tells its boundary."""
 
     __slots__ = ("_candidates", "_pattern", "_tail")
 
     def __init__(self, pattern: KeyPattern) -> None:
         self._pattern = pattern
-        self._tail = ""
+        self._tail = "\n"  # the start of the text is a boundary
         self._candidates: list[_Candidate] = []
 
     def scan(self, text: str, base: int, found: list[Match]) -> int:
@@ -123,9 +123,9 @@ class _KeyScanner:
         text = self._tail + text
         base -= old
         i = old
-        for prefix in pattern.prefix.finditer(text):
+        for prefix in pattern.prefix.finditer(text, 1):
             start, end = prefix.span()
-            if end <= old or (start > 0 and text[start - 1].isascii() and text[start - 1].isalnum()):
+            if text[start - 1].isascii() and text[start - 1].isalnum():
                 continue
             self._advance(text, i, end, base, found)
             i = end
@@ -133,11 +133,12 @@ class _KeyScanner:
             if not any(c.shape == shape and c.part == 0 for c in self._candidates):
                 self._candidates.append(_Candidate(shape, base + start))
         self._advance(text, i, len(text), base, found)
-        self._tail = text[-pattern.longest_prefix :]
+        opened = pattern.open_prefix.search(text, max(1, len(text) - pattern.longest_prefix + 1))
+        start = opened.start() if opened else len(text)
+        self._tail = text[start - 1 :]
         if self._candidates:
             return self._candidates[0].start
-        opened = pattern.open_prefix.search(text, max(0, len(text) - pattern.longest_prefix + 1))
-        return base + opened.start() if opened else NOT_LIVE
+        return base + start if opened else NOT_LIVE
 
     def finish(self, length: int, found: list[Match]) -> None:
         """Nothing waits: the rule has no trailing boundary."""

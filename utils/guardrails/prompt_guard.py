@@ -1,4 +1,4 @@
-"""The guard on what goes out: checks a prompt before anything is sent. Always on, linear, tells places and never values."""
+"""The guard on what goes out: checks a prompt before anything is sent; linear; tells places, never values."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from utils.errors import AppError, PromptRejected, UsageProblem
-from utils.guardrails.rules import secret_rules
+from utils.guardrails.rules import Span, secret_rules
 
-__all__ = ["Place", "PromptFinding", "PromptVerdict", "check_prompt"]
+__all__ = ["Finding", "Place", "PromptVerdict", "check_prompt"]
 
 Place = Literal["prompt", "system"]
 
 
 @dataclass(frozen=True, slots=True)
-class PromptFinding:
+class Finding:
     """*rule* noticed *count* places in the prompt or the system prompt; [start, end) is the first, in characters."""
 
     rule: str
@@ -29,7 +29,7 @@ class PromptFinding:
 class PromptVerdict:
     """What was noticed, and the error to end with, or None if the prompt may be sent."""
 
-    findings: tuple[PromptFinding, ...]
+    findings: tuple[Finding, ...]
     rejection: AppError | None
 
 
@@ -72,7 +72,8 @@ def _size_problem(prompt: str, system: str, limit_chars: int) -> AppError | None
     if length > limit_chars:
         what = "The prompt and the system prompt have" if system else "The prompt has"
         return UsageProblem(
-            f"{what} {length:,} characters; the limit is {limit_chars:,}.", hint="Shorten it, or raise the limit."
+            f"{what} {length:,} characters; the limit is {limit_chars:,}.",
+            hint="Shorten it, or split it over several runs.",
         )
     if not prompt or prompt.isspace():
         return UsageProblem(
@@ -102,21 +103,14 @@ def _character_problem(place: Place, text: str) -> AppError | None:
     return None
 
 
-def _secrets(place: Place, text: str, own_key: str | None) -> list[PromptFinding]:
-    found: dict[str, PromptFinding] = {}
-    for finding in secret_rules(own_key).find(text):
-        first = found.get(finding.rule)
-        found[finding.rule] = PromptFinding(
-            finding.rule,
-            place,
-            first.start if first else finding.raw_start,
-            first.end if first else finding.raw_end,
-            first.count + 1 if first else 1,
-        )
-    return list(found.values())
+def _secrets(place: Place, text: str, own_key: str | None) -> list[Finding]:
+    by_rule: dict[str, list[Span]] = {}
+    for span in secret_rules(own_key).find(text):
+        by_rule.setdefault(span.rule, []).append(span)
+    return [Finding(rule, place, spans[0].raw_start, spans[0].raw_end, len(spans)) for rule, spans in by_rule.items()]
 
 
-def _secret_problem(finding: PromptFinding) -> AppError:
+def _secret_problem(finding: Finding) -> AppError:
     what = "your own API key" if finding.rule == "own_key" else "what looks like an API key"
     return PromptRejected(
         f"The {_NAMES[finding.place]} contains {what} (characters {finding.start:,} to {finding.end:,}); "
@@ -125,13 +119,13 @@ def _secret_problem(finding: PromptFinding) -> AppError:
     )
 
 
-def _hidden_characters(place: Place, text: str) -> list[PromptFinding]:
-    findings: list[PromptFinding] = []
+def _hidden_characters(place: Place, text: str) -> list[Finding]:
+    findings: list[Finding] = []
     if text.isascii():
         return findings
     for rule, pattern in _invisible:
         first = pattern.search(text)
         if first:
             count = sum(1 for _ in pattern.finditer(text))
-            findings.append(PromptFinding(rule, place, first.start(), first.end(), count))
+            findings.append(Finding(rule, place, first.start(), first.end(), count))
     return findings

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from utils.events import Blocked, Flagged, Redacted, TextDelta
-from utils.guardrails.rules import Finding, RuleSet
+from utils.guardrails.rules import RuleSet, Span
 from utils.guardrails.scanners import NOT_LIVE, Match
 
 __all__ = [
@@ -40,7 +40,7 @@ __all__ = [
 GuardEvent = TextDelta | Redacted | Flagged | Blocked
 
 HELD_CHARS_MAX = 4096
-"""Longest text that may be held, in characters: ordinary text never comes near it (a word, a domain, a token header)."""
+"""Longest text that may be held, in characters; ordinary text holds a word, a domain or a token header."""
 
 HELD_TEXT_LIMIT = "held_text_limit"
 """The rule id of text that was replaced because too much of it was held."""
@@ -142,7 +142,7 @@ class Redactor:
         self._events: list[GuardEvent] = []
         self._counts: dict[str, int] = {}
         self._ranges: dict[str, list[tuple[int, int]]] = {}
-        self._shown: Finding | None = None  # the run that was replaced last; it may still grow
+        self._shown: Span | None = None  # the run that was replaced last; it may still grow
         self._feeds = self._held_sum = self._held_max = self._overflows = self._dropped = 0
 
     @property
@@ -162,7 +162,7 @@ class Redactor:
             i = 0
             while i < len(text):
                 room = 1 if self._is_swallowing else max(1, HELD_CHARS_MAX - len(self._held))
-                self._read(text[i : i + room])
+                self._read(text[i : i + room] if room < len(text) else text)
                 i += room
         except BaseException:
             self.cancel()
@@ -292,7 +292,7 @@ class Redactor:
             self._held = self._held[hidden:]
             self._decided = end
         if self._shown is not None and self._shown.raw_end < self._decided:
-            self._shown = Finding(self._shown.rule, self._shown.raw_start, self._decided)
+            self._shown = Span(self._shown.rule, self._shown.raw_start, self._decided)
 
     def _replace(self, rule: str, replacement: str, start: int) -> None:
         self._flush_text()
@@ -302,7 +302,7 @@ class Redactor:
             self._ranges[self._shown.rule].append((self._shown.raw_start, self._shown.raw_end))
         self._ranges.setdefault(rule, [])
         self._counts[rule] = self._counts.get(rule, 0) + 1
-        self._shown = Finding(rule, start, start)
+        self._shown = Span(rule, start, start)
 
     def _flush_text(self) -> None:
         if self._text:

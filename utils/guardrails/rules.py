@@ -8,9 +8,11 @@ from typing import Literal
 
 from utils.errors import ConfigError
 from utils.guardrails.keys import KeyPattern
-from utils.guardrails.scanners import CardPattern, EmailPattern, LiteralPattern, Match, Pattern
+from utils.guardrails.literal import LiteralPattern
+from utils.guardrails.personal import CardPattern, EmailPattern
+from utils.guardrails.scanners import Match, Pattern
 
-__all__ = ["MIN_OWN_KEY_CHARS", "Action", "Finding", "Rule", "RuleSet", "default_rules", "secret_rules"]
+__all__ = ["MIN_OWN_KEY_CHARS", "Action", "Rule", "RuleSet", "Span", "default_rules", "secret_rules"]
 
 Action = Literal["redact"]
 """What happens to matched text; `redact`: the rule's replacement is shown instead."""
@@ -30,7 +32,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Span:
     """*rule* covers [raw_start, raw_end), in code points. Never carries the text."""
 
     rule: str
@@ -64,12 +66,12 @@ class RuleSet:
             seen.add(rule.id)
         return cls(checked)
 
-    def find(self, text: str) -> tuple[Finding, ...]:
+    def find(self, text: str) -> tuple[Span, ...]:
         """The union of the matches of each rule on the finished *text*, by rule order, then by place.
 
         The scanners are those that guard a stream, so that batch and streaming agree. Time is linear in the text.
         """
-        findings: list[Finding] = []
+        spans: list[Span] = []
         for rule in self.rules:
             matches: list[Match] = []
             scanner = rule.pattern.scanner()
@@ -81,8 +83,8 @@ class RuleSet:
                     joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
                 else:
                     joined.append((start, end))
-            findings.extend(Finding(rule.id, start, end) for start, end in joined)
-        return tuple(findings)
+            spans.extend(Span(rule.id, start, end) for start, end in joined)
+        return tuple(spans)
 
 
 def secret_rules(own_key: str | None) -> RuleSet:

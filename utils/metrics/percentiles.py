@@ -42,11 +42,8 @@ def percentile(ordered: Sequence[float], fraction: float) -> float:
     if rank + 1 == len(ordered):
         return low
     high = ordered[rank + 1]
-    weight = position - rank
-    # Interpolating from the nearer end keeps rounding from stepping past either value.
-    if weight < 0.5:
-        return low + (high - low) * weight
-    return high - (high - low) * (1.0 - weight)
+    # Rounding may step past the upper value by a hair; the clamp keeps the result between both and monotonic.
+    return min(low + (high - low) * (position - rank), high)
 
 
 def summarize(values: Iterable[float]) -> Summary:

@@ -79,6 +79,8 @@ class Recorder:
         self._model: str | None = None
         self._first_chunk_s: float | None = None
         self._first_reasoning_s: float | None = None
+        self._attempt_reasoning_s: float | None = None
+        """First reasoning of the attempt that the answer began with: what failed before it is not in its usage."""
         self._first_text_s: float | None = None
         self._last_text_s: float | None = None
         self._first_delta_s: float | None = None
@@ -113,6 +115,8 @@ class Recorder:
             self._reasoning_chunks += 1
             if self._first_reasoning_s is None:
                 self._first_reasoning_s = now
+            if self._attempt_reasoning_s is None:
+                self._attempt_reasoning_s = now
             self._state = "streaming"
             return
         self._event_log.add(event, now - self._started_s)
@@ -130,6 +134,8 @@ class Recorder:
                 self.opened = event
                 self._target, self._model = event.target, event.model
                 self._attempts = max(self._attempts, event.attempt)
+                if self._first_text_s is None:
+                    self._attempt_reasoning_s = None
                 self._tokens.open(self._chunks, self._confidence.count)
             case Interrupted():
                 self._counts["interruptions"] += 1
@@ -329,8 +335,9 @@ class Recorder:
     def _rates(self, count: TokenCount) -> tuple[float | None, float | None]:
         """Seconds per token and tokens per second after the first token; definitions in `DEFINITIONS`."""
         first = self._first_text_s
-        if count.source == "usage" and self._first_reasoning_s is not None and first is not None:
-            first = min(first, self._first_reasoning_s)
+        reasoning = self._attempt_reasoning_s
+        if count.source == "usage" and reasoning is not None and first is not None:
+            first = min(first, reasoning)
         last = self._last_text_s
         if first is None or last is None or count.tokens < 2 or self._chunks < 2:
             return None, None

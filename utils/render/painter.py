@@ -168,10 +168,8 @@ class Painter:
             self.rendered_chars += len(tail)
             style = _DIM if block.kind == "fence" else _PLAIN
             return [self.line(piece, style) for piece in chop_cells(tail, width)[-height:]]
-        text = block.text
-        if len(text) > limit:
-            block = replace(block, text=_table_tail(text, limit) if block.kind == "table" else _tail(text, limit))
-        return self.rows(block, width)[-height:]
+        tail = _table_tail if block.kind == "table" else _tail
+        return self.rows(replace(block, text=tail(block.text, limit, height)), width)[-height:]
 
     def line(self, text: str, style: Style = _PLAIN) -> Row:
         """*text* as one row."""
@@ -256,20 +254,25 @@ class Painter:
         return style.render(text, color_system=ColorSystem.STANDARD)
 
 
-def _tail(text: str, limit: int) -> str:
-    tail = text[-limit:]
-    return tail[tail.find(" ") + 1 :]
-
-
-def _table_tail(text: str, limit: int) -> str:
-    header, rule, *body = text.split("\n")
-    kept: list[str] = []
-    for line in reversed(body):
-        limit -= len(line)
-        if limit < 0 and kept:
+def _tail(text: str, chars: int, lines: int) -> str:
+    """The end of *text*: at most *lines* lines and *chars* characters, cut at a space if there is one."""
+    start = len(text)
+    for _ in range(lines):
+        start = text.rfind("\n", 0, start)
+        if start < 0:
             break
-        kept.append(line)
-    return "\n".join([header, rule, *reversed(kept)])
+    start += 1
+    if len(text) - start > chars:
+        start = len(text) - chars
+        start = text.find(" ", start) + 1 or start
+    return text[start:]
+
+
+def _table_tail(text: str, chars: int, lines: int) -> str:
+    """The end of a table, under its header: without it rows would not be read as a table."""
+    body = text.find("\n", text.find("\n") + 1) + 1
+    tail = _tail(text, chars, lines)
+    return text if len(tail) >= len(text) - body else text[:body] + tail
 
 
 def _without_padding(line: list[Segment]) -> list[Segment]:

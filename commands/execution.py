@@ -1,0 +1,261 @@
+"""One run from options to exit code: settings, prompt, target, flow, sinks, signals.
+
+The order matters for the first token: the embedded child is spawned before the heavy imports, so that the model loads
+while they do.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from commands.prompt_input import PromptText, read_prompt
+from utils.clock import monotonic
+from utils.errors import AppError, Cancelled, OutputClosed, Stopped, Terminated
+from utils.run_context import RunContext
+from utils.run_report import RunReport, failed_report
+from utils.settings import Loaded, Settings, deadlines, load, parameters
+from utils.targets import TargetChoice, choose_target
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from utils.embedded_model.backend import EmbeddedBackend
+    from utils.openai_stream import OpenAIBackend
+    from utils.render.sink import RenderOptions, Sink
+
+__all__ = ["execute"]
+
+_NOT_SETTINGS = ("prompt", "prompt_option", "allow_secrets", "mode", "quiet", "raw", "config", "no_fallback")
+_SETTING_NAMES = {
+    "timeout": "timeout_s",
+    "first_token_timeout": "first_token_timeout_s",
+    "idle_timeout": "idle_timeout_s",
+}
+
+
+def execute(options: Mapping[str, Any], *, started_s: float | None) -> int:
+    """Run the flow once with the options of `run`; returns the exit code. Raises AppError if no run came about."""
+    started_s = monotonic() if started_s is None else started_s
+    try:
+        return _Run(options, started_s).execute()
+    except AppError as error:
+        if options["mode"] == "text" or options["mode"] is None:
+            raise
+        # Scripts that asked for JSON get their object for every kind of failure.
+        _print_report(options, failed_report(error, model_requested=options["model"] or ""), started_s)
+        return error.exit_code
+
+
+class _Run:
+    """The parts of one run, in the order in which they come to be."""
+
+    def __init__(self, options: Mapping[str, Any], started_s: float) -> None:
+        self._options = options
+        self._started_s = started_s
+        self._loaded: Loaded = load(
+            _flags(options), environ=os.environ, config_file=Path(options["config"]) if options["config"] else None
+        )
+        self._settings: Settings = self._loaded.settings
+        self._choice: TargetChoice = choose_target(self._settings, origins=self._loaded.origins)
+
+    def execute(self) -> int:
+        with ExitStack() as stack:
+            backend = self._backend(stack)
+            prompt = read_prompt(
+                self._options["prompt"], self._options["prompt_option"], limit_chars=self._settings.prompt_limit_chars
+            )
+            import asyncio
+
+            return asyncio.run(self._stream(backend, prompt))
+
+    def _backend(self, stack: ExitStack) -> EmbeddedBackend | Callable[[], OpenAIBackend]:
+        """The embedded backend with its child under way, or what makes a remote one once its imports are done."""
+        settings, target = self._settings, self._choice.target
+        wrap = _fault_transport(settings) if settings.simulate_failures else None
+        if target.is_embedded:
+            from utils.embedded_model.backend import EmbeddedBackend
+            from utils.render.fetch_progress import FetchProgressBar
+
+            embedded = EmbeddedBackend(
+                gguf=settings.gguf,
+                connect_timeout_s=settings.connect_timeout_s,
+                wrap_transport=wrap,
+                progress=stack.enter_context(FetchProgressBar()),
+            )
+            stack.callback(embedded.kill)
+            embedded.start_early()
+            return embedded
+
+        def remote() -> OpenAIBackend:
+            from utils.openai_stream import OpenAIBackend
+
+            return OpenAIBackend(
+                base_url=target.base_url,
+                api_key=target.api_key,
+                connect_timeout_s=settings.connect_timeout_s,
+                wrap_transport=wrap,
+            )
+
+        return remote
+
+    async def _stream(self, made: EmbeddedBackend | Callable[[], OpenAIBackend], prompt: PromptText) -> int:
+        import asyncio
+
+        from flow import create_streaming_graph
+        from nodes import RunInput, Shared
+        from utils.guardrails.rules import default_rules
+        from utils.metrics.recorder import Recorder
+        from utils.render.factory import create_sinks
+        from utils.render.output import silence_stdout
+        from utils.resilience.breaker import Breaker
+        from utils.resilience.policy import RetryPolicy
+        from utils.resilience.resilient_stream import Opener
+
+        settings, choice, started_s = self._settings, self._choice, self._started_s
+        loop = asyncio.get_running_loop()
+        recorder = Recorder(started_s)
+        total_s = settings.timeout_s
+        context = RunContext(
+            clock=monotonic,
+            started_s=started_s,
+            deadline_s=None if total_s is None else started_s + total_s,
+            listeners=(recorder.handle,),
+        )
+        breaker = Breaker()
+        sinks = create_sinks(
+            _render_options(self._options, settings),
+            clock=monotonic,
+            started_s=started_s,
+            snapshot=recorder.snapshot,
+            on_broken_pipe=lambda: context.stop(OutputClosed("the reader of standard output went away")),
+            breaker=lambda: breaker.statistics().state.value,
+        )
+        for sink in sinks:
+            context.add_listener(sink.handle)
+        backend = made() if callable(made) else made
+        own_key = settings.api_key.get_secret_value() if settings.api_key is not None else None
+        graph = create_streaming_graph(
+            Opener(choice.target, backend, breaker, RetryPolicy(retries=settings.retries)),
+            rules=default_rules(own_key) if settings.guardrails else None,
+            model_requested=choice.model_requested,
+            prompt_limit_chars=settings.prompt_limit_chars,
+            own_key=own_key,
+            allow_secrets=bool(self._options["allow_secrets"]),
+        )
+        shared: Shared = {
+            "recorder": recorder,
+            "run_input": RunInput(
+                prompt=prompt.text,
+                context=context,
+                system=settings.system,
+                parameters=parameters(settings, target=choice.target),
+                deadlines=deadlines(settings),
+            ),
+        }
+        try:
+            with _signals(lambda cause: loop.call_soon_threadsafe(context.stop, cause), sinks):
+                self._say_first(sinks, prompt)
+                if choice.fell_back is not None:
+                    context.emit(choice.fell_back)
+                await graph.run_async(shared)
+                report = shared["report"]
+                for sink in sinks:
+                    sink.finish(report)
+        finally:
+            for sink in sinks:
+                sink.close()
+            await backend.aclose()
+        if isinstance(context.stopped, OutputClosed):
+            silence_stdout()
+            return OutputClosed.exit_code
+        return report.exit_code
+
+    def _say_first(self, sinks: list[Sink], prompt: PromptText) -> None:
+        """What the user should know before the answer comes."""
+        if self._options["quiet"]:
+            return
+        import click
+
+        for line in (*self._loaded.warnings, prompt.notice):
+            if line:
+                click.echo(f"note: {line}", err=True)
+
+
+def _flags(options: Mapping[str, Any]) -> dict[str, object]:
+    flags = {_SETTING_NAMES.get(name, name): value for name, value in options.items() if name not in _NOT_SETTINGS}
+    if options["no_fallback"]:
+        flags["fallback_to_embedded"] = False
+    return flags
+
+
+def _render_options(options: Mapping[str, Any], settings: Settings) -> RenderOptions:
+    from utils.render.sink import RenderOptions
+
+    return RenderOptions(
+        mode=options["mode"] or "text",
+        quiet=options["quiet"],
+        raw=options["raw"],
+        color=settings.color,
+        monitor=settings.monitor_performance,
+    )
+
+
+def _fault_transport(settings: Settings) -> Callable[[httpx2.AsyncBaseTransport], httpx2.AsyncBaseTransport]:
+    def wrap(inner: httpx2.AsyncBaseTransport) -> httpx2.AsyncBaseTransport:
+        from utils.failure_simulator import FaultTransport, demo_plan
+
+        return FaultTransport(inner, demo_plan(random.Random(settings.failure_seed)))  # noqa: S311 - a demonstration
+
+    return wrap
+
+
+def _signals(stop: Callable[[Stopped], object], sinks: list[Sink]) -> ExitStack:
+    """Handle SIGINT and SIGTERM while the returned stack is open.
+
+    Handlers of the `signal` module and not of the loop: they run even while a write to a slow reader blocks the loop.
+    The first signal stops the run, which keeps its partial answer and writes its report; the second leaves at once.
+    """
+    is_stopping = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal is_stopping
+        cause = Cancelled("cancelled") if number == signal.SIGINT else Terminated("terminated")
+        if is_stopping:
+            for sink in sinks:
+                with suppress(Exception):
+                    sink.close()
+            os._exit(cause.exit_code)
+        is_stopping = True
+        stop(cause)
+
+    stack = ExitStack()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        stack.callback(signal.signal, number, signal.signal(number, handle))
+    return stack
+
+
+def _print_report(options: Mapping[str, Any], report: RunReport, started_s: float) -> None:
+    from utils.render.factory import create_sinks
+    from utils.render.sink import RenderOptions
+
+    sinks = create_sinks(
+        RenderOptions(mode=options["mode"], quiet=options["quiet"]),
+        clock=monotonic,
+        started_s=started_s,
+        snapshot=_no_snapshot,
+        on_broken_pipe=lambda: None,
+    )
+    for sink in sinks:
+        sink.finish(report)
+        sink.close()
+
+
+def _no_snapshot(now: float) -> Any:
+    raise AssertionError("only a live panel asks for snapshots")
