@@ -84,7 +84,7 @@ class _Run:
             from utils.render.fetch_progress import FetchProgressBar
 
             embedded = EmbeddedBackend(
-                gguf=settings.gguf,
+                gguf=self._choice.gguf,
                 connect_timeout_s=settings.connect_timeout_s,
                 wrap_transport=wrap,
                 progress=stack.enter_context(FetchProgressBar()),

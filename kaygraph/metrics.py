@@ -78,9 +78,7 @@ class MetricsNode(Node[T_PrepRes, T_ExecRes]):
     def _observe(self, event: Literal["retry", "fallback", "suppressed"]) -> None:
         super()._observe(event)
         recording = _innermost.get()
-        while recording is not None and recording.node is not self:
-            recording = recording.outer
-        if recording is not None:
+        if recording is not None and recording.node is self:
             with _lock:
                 recording.counts[event] += 1
 
@@ -88,23 +86,23 @@ class MetricsNode(Node[T_PrepRes, T_ExecRes]):
 class _Recording:
     """One run being recorded; found by the threads and tasks of its items through their context."""
 
-    __slots__ = ("counts", "node", "outer", "started")
+    __slots__ = ("_outer", "_started", "counts", "node")
 
     def __init__(self, node: MetricsNode[Any, Any]) -> None:
         self.node = node
         self.counts = {"retry": 0, "fallback": 0, "suppressed": 0}
-        self.outer: _Recording | None = None
-        self.started = 0.0
+        self._outer: _Recording | None = None
+        self._started = 0.0
 
     def __enter__(self) -> None:
-        self.outer = _innermost.get()
+        self._outer = _innermost.get()
         _innermost.set(self)
-        self.started = time.perf_counter()
+        self._started = time.perf_counter()
 
     def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
-        elapsed = time.perf_counter() - self.started
+        elapsed = time.perf_counter() - self._started
         if _innermost.get() is self:
-            _innermost.set(self.outer)
+            _innermost.set(self._outer)
         if error_type is not None and not issubclass(error_type, Exception):
             return
         metrics = self.node.metrics

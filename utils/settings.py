@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -30,13 +30,32 @@ from utils.errors import AppError, ConfigError, UsageProblem
 from utils.run_context import Deadlines, Parameters, Target
 from utils.settings_sources import BadValue, Given
 
-__all__ = ["EMBEDDED_SEED", "MAX_SEED", "Loaded", "Settings", "deadlines", "display", "load", "parameters"]
+__all__ = [
+    "EMBEDDED_MAX_TOKENS",
+    "EMBEDDED_SEED",
+    "EMBEDDED_TEMPERATURE",
+    "MAX_SEED",
+    "Loaded",
+    "Settings",
+    "deadlines",
+    "display",
+    "load",
+    "parameters",
+]
+
+T = TypeVar("T")
 
 MAX_SEED = 2**32 - 2
 """llama.cpp keeps 32 bits of the seed and takes 2**32 - 1 as "choose one at random"."""
 
 EMBEDDED_SEED = 1
 """Sent to the embedded model when the user gave no seed: a replay needs one, and a fixed one repeats a run exactly."""
+
+EMBEDDED_TEMPERATURE = 0.2
+"""What the model's authors recommend; at the server's own 0.8 so small a model soon rambles."""
+
+EMBEDDED_MAX_TOKENS = 512
+"""A model of this size may loop without an end; what ends here says so (finish_reason `length`)."""
 
 MAX_TIMEOUT_S = 604_800.0
 
@@ -270,14 +289,16 @@ def display(settings: Settings, name: str) -> str:
 
 
 def parameters(settings: Settings, *, target: Target | None = None) -> Parameters:
-    """The sampling parameters to send to *target*; the embedded model always gets a seed (`EMBEDDED_SEED`)."""
-    seed = settings.seed
-    if seed is None and target is not None and target.is_embedded:
-        seed = EMBEDDED_SEED
+    """The sampling parameters to send to *target*; the embedded model always gets a seed, a temperature and a limit."""
+    is_embedded = target is not None and target.is_embedded
+
+    def given(value: T | None, embedded: T) -> T | None:
+        return embedded if value is None and is_embedded else value
+
     return Parameters(
-        temperature=settings.temperature,
-        max_tokens=settings.max_tokens,
-        seed=seed,
+        temperature=given(settings.temperature, EMBEDDED_TEMPERATURE),
+        max_tokens=given(settings.max_tokens, EMBEDDED_MAX_TOKENS),
+        seed=given(settings.seed, EMBEDDED_SEED),
         stop=settings.stop,
         logprobs=settings.logprobs,
     )

@@ -215,8 +215,9 @@ def test_runs_in_many_threads_are_all_counted() -> None:
     assert node.get_stats()["total_retries"] == 400
 
 
-def test_a_measured_node_inside_another_is_counted_for_itself() -> None:
-    inner = build((MetricsNode,), max_retries=2)
+@pytest.mark.parametrize(("measured", "retries"), [(True, [1]), (False, [])])
+def test_a_node_inside_another_is_counted_for_itself(measured: bool, retries: list[int]) -> None:
+    inner = build((MetricsNode,), max_retries=2, collect_metrics=measured)
 
     class Outer(MetricsNode):
         def exec(self, prep_res: Any) -> None:
@@ -224,5 +225,5 @@ def test_a_measured_node_inside_another_is_counted_for_itself() -> None:
 
     outer = Outer()
     outer.run({})
-    assert inner.metrics["retry_counts"] == [1]
+    assert inner.metrics["retry_counts"] == retries
     assert outer.metrics["retry_counts"] == [0]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
 
-from kaygraph import AsyncNode, Graph, Node
+from kaygraph import AsyncNode, Graph, MetricsNode, Node
 
 
 class Flaky:
@@ -241,6 +243,37 @@ def test_a_closed_coroutine_does_not_disturb_the_counters_of_its_closer() -> Non
 
     abandoned = asyncio.run(begin())
     assert Closer(max_retries=2).run({}) == "1"
+
+
+@both
+def test_cur_retry_starts_again_at_zero_in_the_next_run(base: type) -> None:
+    node = build(base, failures=1, max_retries=2)
+    run(node, {})
+    assert node.cur_retry == 1
+    run(node, {})
+    assert node.cur_retry == 0
+
+
+@pytest.mark.parametrize("bases", [(Node,), (AsyncNode,), (MetricsNode, Node), (MetricsNode, AsyncNode)])
+@pytest.mark.parametrize("failures", [0, 9])
+def test_nothing_keeps_a_node_alive_after_its_run(bases: tuple[type, ...], failures: int) -> None:
+    class Probe(Fallback, Flaky, *bases):  # type: ignore[misc]
+        pass
+
+    def run_and_forget() -> weakref.ref[Any]:
+        node = Probe()
+        node.failures = failures
+        if isinstance(node, AsyncNode):
+            # Driven by hand, so that the run happens in the context of this test and not in one of its own.
+            with pytest.raises(StopIteration):
+                node.run_async({}).send(None)
+        else:
+            node.run({})
+        return weakref.ref(node)
+
+    forgotten = run_and_forget()
+    gc.collect()
+    assert forgotten() is None
 
 
 def test_attempts_made_in_a_graph_do_not_change_the_original() -> None:

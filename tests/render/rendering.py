@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import struct
 import termios
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from typing import Any
-
-from hypothesis import strategies as st
 
 from utils.events import TextDelta
 from utils.metrics.snapshot import Snapshot
@@ -26,13 +26,9 @@ class FakeClock:
         return self.now
 
 
-def cuttings(text: str) -> st.SearchStrategy[list[str]]:
-    return st.lists(st.integers(0, len(text)), max_size=30).map(lambda cuts: cut(text, cuts))
-
-
 def cut(text: str, positions: list[int]) -> list[str]:
     edges = [0, *sorted(set(positions)), len(text)]
-    return [piece for start, end in zip(edges, edges[1:], strict=False) if (piece := text[start:end])]
+    return [piece for start, end in pairwise(edges) if (piece := text[start:end])]
 
 
 def deltas(pieces: list[str]) -> list[TextDelta]:
@@ -77,6 +73,13 @@ def snapshot(**fields: Any) -> Snapshot:
         "flags": 4,
     }
     return Snapshot(**{**values, **fields})
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for timers of the running loop to make *condition* true."""
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 class Reader:

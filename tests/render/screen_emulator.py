@@ -7,7 +7,7 @@ sequence is an error, so that a test notices when something new is sent.
 from __future__ import annotations
 
 import re
-from unicodedata import east_asian_width
+from unicodedata import category, combining, east_asian_width
 
 _SEQUENCE = re.compile(r"\x1b\[(\??[\d;]*)([A-Za-z])")
 
@@ -36,7 +36,7 @@ class ScreenEmulator:
                 self._control(match[1], match[2])
                 position = match.end()
                 continue
-            assert char in "\n\r\t" or char.isprintable() or char.isspace(), f"control {char!r} reached the terminal"
+            assert char in "\n\r\t" or category(char) != "Cc", f"control {char!r} reached the terminal"
             self._char(char)
             position += 1
 
@@ -74,6 +74,8 @@ class ScreenEmulator:
         elif char == "\t":
             for _ in range(8 - self.column % 8):
                 self._put(" ")
+        elif combining(char) or char == "\u200d":
+            return  # takes no column
         else:
             wide = east_asian_width(char) in "WF"
             if wide and self.column == self.width - 1 and self.wraps:

