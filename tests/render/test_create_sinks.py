@@ -1,3 +1,4 @@
+import asyncio
 import json
 import os
 import subprocess
@@ -129,6 +130,18 @@ def test_one_terminal_shows_answer_notices_and_panel_together() -> None:
     assert "tokens/s now" in output
     lines = on_screen(output)
     assert lines[:3] == ["retrying: attempt 2 in 0.50 s: lost", "some bold text\\x07", "run:"]
+
+
+@pytest.mark.parametrize("options", [RenderOptions(), RenderOptions(monitor=True), RenderOptions(raw=True)])
+def test_the_last_words_are_said_even_if_the_event_loop_ends_at_once(options: RenderOptions) -> None:
+    end = report(text="some", outcome="incomplete", exit_code=3, error=ConnectionLost("lost", hint="try again"))
+
+    async def at_once() -> str:
+        return on_one_terminal(options, end=end)
+
+    lines = on_screen(asyncio.run(at_once()))
+    assert lines[0].startswith(("some", "retrying"))
+    assert lines[-3:] == ["error: lost (incomplete: 4 characters of the answer shown)", "hint: try again", ""]
 
 
 def test_an_answer_terminal_with_stderr_elsewhere_keeps_them_apart() -> None:

@@ -60,7 +60,7 @@ def printed(
             Resumed("replay", 2, 1.0, 1200),
             "resumed by replaying the request after 1.00 s, 1,200 characters received again and left out",
         ),
-        (FellBack("a", "b", "no answer"), "warning: a does not answer, b does: no answer"),
+        (FellBack("a", "b", "no answer"), "warning: fell back from a to b: no answer"),
         (Adapted("idle deadline", "30 s", "12 s", "p99 is 0.4 s"), "adapted idle deadline: 30 s -> 12 s: p99 is 0.4 s"),
     ],
 )
@@ -162,7 +162,7 @@ def test_a_blocking_rule_is_named() -> None:
 
 def test_text_of_others_in_a_line_is_harmless() -> None:
     assert printed([FellBack("a", "b", "server said \x1b[2J\nno")]) == [
-        "warning: a does not answer, b does: server said \\x1b[2J no"
+        "warning: fell back from a to b: server said \\x1b[2J no"
     ]
 
 

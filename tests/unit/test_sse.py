@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from utils.errors import ProtocolError
-from utils.sse import SSEDecoder, ServerSentEvent
+from utils.sse import ServerSentEvent, SSEDecoder
 
 
 def decode(chunks: list[bytes], **options: int) -> list[tuple[bytes, bytes, bool]]:

@@ -49,7 +49,7 @@ class NoticeSink:
                 repeated = f", {_characters(overlap)} received again and left out" if overlap else ""
                 self._note(f"resumed {_STRATEGIES[strategy]} after {_seconds(gap_s)}{repeated}")
             case FellBack(from_target=before, to_target=after, cause=why):
-                self._say("warning", "warning:", f"{before} does not answer, {after} does: {why}")
+                self._say("warning", "warning:", f"fell back from {before} to {after}: {why}")
             case Adapted(what=what, before=before, after=after, reason=why):
                 self._note(f"adapted {what}: {before} -> {after}: {why}")
             case Flagged(rule=rule):

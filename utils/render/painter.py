@@ -168,8 +168,8 @@ class Painter:
             self.rendered_chars += len(tail)
             style = _DIM if block.kind == "fence" else _PLAIN
             return [self.line(piece, style) for piece in chop_cells(tail, width)[-height:]]
-        tail = _table_tail if block.kind == "table" else _tail
-        return self.rows(replace(block, text=tail(block.text, limit, height)), width)[-height:]
+        end_of = _table_tail if block.kind == "table" else _tail
+        return self.rows(replace(block, text=end_of(block.text, limit, height)), width)[-height:]
 
     def line(self, text: str, style: Style = _PLAIN) -> Row:
         """*text* as one row."""

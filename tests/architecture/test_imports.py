@@ -1,0 +1,136 @@
+"""Who may import whom: one direction, one importer per third party, small modules, honest exports."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted(
+    path
+    for path in [*ROOT.glob("*.py"), *(p for d in ("commands", "kaygraph", "utils") for p in (ROOT / d).rglob("*.py"))]
+)
+OURS = ("main", "commands", "flow", "nodes", "utils", "kaygraph")
+
+MAY_IMPORT = {
+    "main": {"commands", "utils"},
+    "commands": {"commands", "flow", "nodes", "utils"},
+    "flow": {"nodes", "utils", "kaygraph"},
+    "nodes": {"utils", "kaygraph"},
+    "utils": {"utils"},
+    "kaygraph": {"kaygraph"},
+}
+
+IMPORTERS = {
+    "openai": {"utils/openai_stream.py"},
+    "httpx2": {"utils/openai_stream.py", "utils/transport_errors.py", "utils/failure_simulator.py"},
+    "msgspec": {"utils/chat_stream.py", "utils/openai_stream.py"},
+    "xllamacpp": {"utils/embedded_model/child.py"},
+    "pydantic": {"utils/settings.py"},
+}
+
+PURE = [
+    "utils/clock.py",
+    "utils/errors.py",
+    "utils/events.py",
+    "utils/run_context.py",
+    "utils/run_report.py",
+    "utils/sse.py",
+    "utils/provider_errors.py",
+    "utils/well_formed.py",
+    "utils/resilience/backoff.py",
+    "utils/resilience/breaker.py",
+    "utils/resilience/policy.py",
+    "utils/resilience/resume.py",
+    "utils/guardrails",
+    "utils/metrics",
+]
+"""Cores: the standard library and each other; no network, no event loop, no clock of their own."""
+
+EDGES = ("utils.openai_stream", "utils.render", "utils.embedded_model", "utils.settings", "utils.failure_simulator")
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(path: Path, *, at_run_time: bool = True) -> Iterator[str]:
+    """Every imported module; those under TYPE_CHECKING only if *at_run_time* is false."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) and at_run_time:
+            skipped.update(child for statement in node.body for child in ast.walk(statement))
+    for node in ast.walk(tree):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}: relative import"
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_imports_run_in_one_direction(path: Path) -> None:
+    layer = name_of(path).split("/")[0].removesuffix(".py")
+    for module in imports(path, at_run_time=False):
+        top = module.partition(".")[0]
+        if top in OURS:
+            assert top in MAY_IMPORT[layer], f"{name_of(path)} imports {module}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_every_third_party_has_its_importers(path: Path) -> None:
+    name = name_of(path)
+    for module in imports(path):
+        top = module.partition(".")[0]
+        if top in sys.stdlib_module_names or top in OURS:
+            continue
+        assert not name.startswith("kaygraph/"), f"{name} imports {module}"
+        if top == "click":
+            assert name == "main.py" or name.startswith("commands/")
+        elif top == "rich":
+            assert name.startswith("utils/render/")
+        else:
+            assert name in IMPORTERS[top], f"{name} imports {module}"
+
+
+@pytest.mark.parametrize("core", PURE)
+def test_cores_touch_no_third_party_no_edge_and_no_event_loop(core: str) -> None:
+    place = ROOT / core
+    for path in [place] if place.suffix else sorted(place.rglob("*.py")):
+        for module in imports(path):
+            top = module.partition(".")[0]
+            assert top in sys.stdlib_module_names or top == "utils", f"{name_of(path)} imports {module}"
+            assert top not in ("asyncio", "socket", "subprocess", "threading"), f"{name_of(path)} imports {module}"
+            assert not module.startswith(EDGES), f"{name_of(path)} imports {module}"
+            assert module != "time" or path.name == "clock.py", f"{name_of(path)} reads a clock"
+
+
+def test_only_click_is_imported_by_main() -> None:
+    tree = ast.parse((ROOT / "main.py").read_text(encoding="utf-8"))
+    top_level = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {alias.name for node in top_level if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in top_level if isinstance(node, ast.ImportFrom)}
+    assert names - set(sys.stdlib_module_names) == {"click"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_modules_are_short_and_say_what_they_export(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= 420, f"{name_of(path)} is long: is it one idea?"
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), f"{name_of(path)} does not say what it is"
+    if path.name in ("__init__.py", "child.py"):
+        return
+    module = importlib.import_module(name_of(path).removesuffix(".py").replace("/", "."))
+    exported = module.__all__
+    assert sorted(set(exported), key=exported.index) == list(exported)
+    for name in exported:
+        assert hasattr(module, name), f"{name_of(path)} exports {name}, which it does not have"
