@@ -162,7 +162,7 @@ class Redactor:
             i = 0
             while i < len(text):
                 room = 1 if self._is_swallowing else max(1, HELD_CHARS_MAX - len(self._held))
-                self._read(text[i : i + room] if room < len(text) else text)
+                self._read(text[i : i + room])
                 i += room
         except BaseException:
             self.cancel()

@@ -30,8 +30,8 @@ async def guarded(
     Token detail stays only with a delta that is released alone, whole and verbatim: token texts would tell what the
     guard removed. Replacements in the reasoning are part of its text: `Redacted` speaks of the answer only.
 
-    *stream* is closed before a terminal event of our own and at every kind of end of a generator that was started;
-    *on_statistics* is called once at the same time.
+    *stream* is closed before the terminal event is passed on, and at every other end of a generator that was started
+    (of one that was not, whoever opened *stream* closes it); *on_statistics* is called once, at the very end.
     """
     guards = _Guards(redactor_factory)
     try:
