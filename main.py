@@ -6,7 +6,6 @@ the command is used, and the heavy libraries when it runs.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -66,6 +65,8 @@ class LazyGroup(click.Group):
 
 
 def _refuse_two_words(args: list[str]) -> None:
+    import difflib
+
     near = difflib.get_close_matches(args[0], COMMANDS, n=1, cutoff=0.7)
     hint = f"Did you mean the command '{near[0]}'?" if near else "Put a prompt of several words in quotes."
     raise click.UsageError(f"Got more than one prompt ({args[0]!r}, {args[1]!r}). {hint}")

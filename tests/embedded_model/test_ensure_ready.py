@@ -130,6 +130,8 @@ def test_cancelling_ends_a_fetch_and_leaves_nothing(tiny: ModelSpec, cache: Path
         if report.done_bytes and not arrived.is_set():
             arrived.set()
             loops[0].call_soon_threadsafe(tasks[0].cancel)
+            # A fetch that goes on in spite of it would now end well, and be noticed.
+            loops[0].call_soon_threadsafe(slow_index.gate.set)
 
     async def scenario() -> None:
         loops.append(asyncio.get_running_loop())

@@ -17,12 +17,15 @@ import os
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from typing import Any
 
 __all__: list[str] = []
 
 GGUF_MAGIC = b"GGUF"
 PROMPT_CACHE_MIB = 256
+KEPT: list[object] = []
+"""The server is never let go of: its destructor waits for a running answer, and right after the start it may hang."""
 
 
 class Failure(Exception):
@@ -64,8 +67,8 @@ def check_magic(path: str) -> None:
         raise Failure("file", "it is not a GGUF file")
 
 
-def serve(config: dict[str, Any]) -> tuple[object, str]:
-    """Load the model and listen; returns the server, which lives as long as it is referenced, and its base URL."""
+def serve(config: dict[str, Any]) -> str:
+    """Load the model and listen; returns the base URL. Raises Failure."""
     path, expected = str(config["gguf"]), config["sha256"]
     check_magic(path)
     hasher = Hasher(path)
@@ -82,7 +85,7 @@ def serve(config: dict[str, Any]) -> tuple[object, str]:
                 raise Failure("corrupt", "its SHA-256 is not the pinned one")
 
 
-def load(config: dict[str, Any]) -> tuple[object, str]:
+def load(config: dict[str, Any]) -> str:
     """Start llama.cpp's server on 127.0.0.1 and a free port."""
     try:
         import xllamacpp  # type: ignore[import-untyped]  # it ships no types
@@ -113,7 +116,8 @@ def load(config: dict[str, Any]) -> tuple[object, str]:
         server = xllamacpp.Server(params)
     except Exception as error:
         raise Failure("load", f"llama.cpp cannot load it ({str(error).strip() or type(error).__name__})") from error
-    return server, f"{server.listening_address}/v1"
+    KEPT.append(server)
+    return f"{server.listening_address}/v1"
 
 
 def main() -> int:
@@ -125,21 +129,16 @@ def main() -> int:
     if not line:
         return 0
     try:
-        server, url = serve(json.loads(line))
+        message = {"base_url": serve(json.loads(line))}
     except Failure as failure:
-        server, message = None, {"error": str(failure), "kind": failure.kind}
-    else:
-        message = {"base_url": url}
-    try:
-        with answer:
-            print(json.dumps(message), file=answer)
-        if server is not None:
-            while os.read(0, 4096):
-                pass
-    except BrokenPipeError:
-        pass
-    # Here and not by a return, which would let go of the server: it waits for the answer that is being written.
-    os._exit(0)
+        message = {"error": str(failure), "kind": failure.kind}
+    # The parent may be gone already.
+    with suppress(BrokenPipeError), answer:
+        print(json.dumps(message), file=answer)
+    if "base_url" in message:
+        while os.read(0, 4096):
+            pass
+    return 0
 
 
 if __name__ == "__main__":

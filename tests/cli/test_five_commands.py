@@ -1,0 +1,85 @@
+"""The five commands as they are typed, whatever standard input is; and what their switches do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from tests.cli.command_line import CommandLine, last_json, lines
+from tests.support.paced_server import PacedServer
+from tests.support.terminal import ProgramResult
+
+COMMANDS = {
+    "no arguments": (),
+    "guardrails": ("--enable-guardrails",),
+    "failures": ("--simulate-failures",),
+    "monitor": ("--monitor-performance",),
+    "gpt-4": ("--model", "gpt-4", "--temperature", "0.7"),
+}
+STDINS = ("tty", "devnull", "silent-pipe")
+SAYS = {
+    "no arguments": ("demo prompt",),
+    "guardrails": ("demo prompt",),
+    "failures": ("(simulated)", "retrying", "interrupted", "resumed"),
+    "monitor": ("ttft", "tpot", "confidence"),
+    "gpt-4": ("warning", "gpt-4", "smollm2-135m-instruct"),
+}
+SHORT = {"KAYGRAPH_MAX_TOKENS": "12"}
+# The simulated cut comes within 24 events: here it must come before the end.
+LONGER = {"KAYGRAPH_MAX_TOKENS": "28"}
+
+Runs = dict[tuple[str, str], "Future[ProgramResult]"]
+
+
+@pytest.fixture(scope="module")
+def runs(cli: CommandLine) -> Iterator[Runs]:
+    """All runs. The silent pipes wait for 3 seconds, all at the same time and while the others run one by one."""
+    with ThreadPoolExecutor(len(COMMANDS)) as waiting, ThreadPoolExecutor(1) as working:
+        found: Runs = {}
+        for stdin, pool in (("silent-pipe", waiting), ("devnull", working), ("tty", working)):
+            for name, args in COMMANDS.items():
+                found[name, stdin] = pool.submit(cli.run, *args, stdin=stdin, env=_length(name))
+        for name, args in COMMANDS.items():
+            found[name, "json"] = working.submit(cli.run, *args, "--json", env=_length(name))
+        yield found
+
+
+def _length(name: str) -> dict[str, str]:
+    return LONGER if name == "failures" else SHORT
+
+
+@pytest.mark.parametrize("stdin", STDINS)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_answers_with_exit_code_0_and_nothing_but_the_answer_on_stdout(
+    runs: Runs, name: str, stdin: str
+) -> None:
+    result = runs[name, stdin].result()
+    answer = last_json(runs[name, "json"].result())["text"]
+
+    assert result.exit_code == 0, result.errors
+    assert answer
+    assert result.stdout.decode() in (answer, f"{answer}\n")
+    assert result.terminal == b""
+    for phrase in SAYS[name]:
+        assert phrase in result.errors.replace("no prompt was given, asking", "demo prompt")
+    assert ("stayed silent" in result.errors) == (stdin == "silent-pipe")
+
+
+def test_the_guardrails_hide_an_address_that_comes_in_pieces(cli: CommandLine) -> None:
+    with PacedServer(pieces=["Write to jo", "hn.doe@exam", "ple.com or wait."]) as server:
+        result = cli.run("--enable-guardrails", "--base-url", server.base_url, "Where to?")
+
+    assert result.exit_code == 0
+    assert result.text.startswith("Write to ")
+    assert result.text.endswith(" or wait.\n")
+    assert "example" not in result.text + result.errors
+    assert "doe" not in result.text + result.errors
+    assert any(line.startswith("hidden: ") for line in lines(result.errors))
+
+
+def test_the_failures_change_nothing_in_the_answer(runs: Runs) -> None:
+    undisturbed = runs["no arguments", "devnull"].result().text.rstrip("\n")
+
+    assert runs["failures", "devnull"].result().text.startswith(undisturbed)
