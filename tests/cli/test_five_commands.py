@@ -20,8 +20,8 @@ COMMANDS = {
 }
 STDINS = ("tty", "devnull", "silent-pipe")
 SAYS = {
-    "no arguments": ("demo prompt",),
-    "guardrails": ("demo prompt",),
+    "no arguments": (),
+    "guardrails": (),
     "failures": ("(simulated)", "retrying", "interrupted", "resumed"),
     "monitor": ("ttft", "tpot", "confidence"),
     "gpt-4": ("warning", "gpt-4", "smollm2-135m-instruct"),
@@ -62,9 +62,8 @@ def test_a_command_answers_with_exit_code_0_and_nothing_but_the_answer_on_stdout
     assert answer
     assert result.stdout.decode() in (answer, f"{answer}\n")
     assert result.terminal == b""
-    for phrase in SAYS[name]:
-        assert phrase in result.errors.replace("no prompt was given, asking", "demo prompt")
-    assert ("stayed silent" in result.errors) == (stdin == "silent-pipe")
+    for phrase in (*SAYS[name], "stayed silent" if stdin == "silent-pipe" else "no prompt was given"):
+        assert phrase in result.errors
 
 
 def test_the_guardrails_hide_an_address_that_comes_in_pieces(cli: CommandLine) -> None:

@@ -44,6 +44,7 @@ def pip_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
 
 
@@ -91,7 +92,6 @@ def slow_index(tiny: ModelSpec, wheels: Path, pip_alone: None, monkeypatch: pyte
     index.url = f"http://127.0.0.1:{server.server_address[1]}/simple"
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.setenv("PIP_INDEX_URL", index.url)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     yield index
     index.gate.set()
     server.shutdown()

@@ -68,9 +68,12 @@ class TestWithRealPip:
         ("environment", "names"),
         [
             ({"PIP_NO_INDEX": "1"}, "Could not find a version that satisfies the requirement tiny-model==1.0"),
-            ({"PIP_NO_INDEX": "1", "PIP_QUIET": "3", "FORCE_COLOR": "1"}, "Could not find a version"),
+            ({"PIP_NO_INDEX": "1", "FORCE_COLOR": "1"}, "Could not find a version"),
             ({"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "WHEELS", "PIP_REQUIRE_HASHES": "1"}, "Hashes are required"),
-            ({"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "1"}, "no connection to the package index"),
+            (
+                {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "1", "PIP_QUIET": "3"},
+                "no connection to the package index",
+            ),
             ({"PIP_RETRIES": "many"}, "invalid integer value: 'many'"),
         ],
     )

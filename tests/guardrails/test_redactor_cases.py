@@ -9,7 +9,7 @@ from guard_oracle import OWN_KEY, expected, shown, stream
 
 from utils.errors import ConfigError
 from utils.events import Redacted, TextDelta
-from utils.guardrails.keys import KEY_SHAPES
+from utils.guardrails.keys import KEY_SHAPES, KeyPattern
 from utils.guardrails.literal import LiteralPattern
 from utils.guardrails.personal import CardPattern, EmailPattern
 from utils.guardrails.redactor import HELD_CHARS_MAX, HELD_TEXT_LIMIT, RANGES_MAX, GuardStateError, Redactor
@@ -222,6 +222,55 @@ def test_touching_matches_are_one_run() -> None:
         [Rule("ab", "<ab>", LiteralPattern("ab")), Rule("ba", "<ba>", LiteralPattern("cc")), *default_rules(None).rules]
     )
     assert stream(rules, ["xa", "bc", "cabx"]) == stream(rules, ["xabccabx"]) == "x<ab>x"
+
+
+def test_overlapping_occurrences_of_a_literal_are_all_hidden() -> None:
+    rules = RuleSet.compile([Rule("abab", "<>", LiteralPattern("abab"))])
+    for size in (1, 3, 100):
+        assert stream(rules, tokens("xabababx", size)) == "x<>x"
+
+
+DIGITS_LITERAL = Rule("literal", "<literal>", LiteralPattern("4111111111111111"))
+CARD_RULE = Rule("card", "<card>", CardPattern())
+KEY_RULE = Rule("key", "<key>", KeyPattern())
+INNER_LITERAL = Rule("inner", "<inner>", LiteralPattern("0123"))
+
+
+@pytest.mark.parametrize(
+    ("rules", "text", "visible"),
+    [
+        # the same place: the card needs to see one character more, so the literal is known first, in any rule order
+        ([CARD_RULE, DIGITS_LITERAL], "4111111111111111.", "<literal>."),
+        ([DIGITS_LITERAL, CARD_RULE], "4111111111111111.", "<literal>."),
+        ([KEY_RULE, INNER_LITERAL], "sk-0123456789abcdef.", "<inner>."),
+        ([INNER_LITERAL, KEY_RULE], "sk-0123456789abcdef.", "<inner>."),
+        ([Rule("a", "<a>", LiteralPattern("ab")), Rule("b", "<b>", LiteralPattern("ab"))], "ab", "<a>"),
+    ],
+)
+def test_the_label_of_a_run_does_not_depend_on_the_cut(rules: list[Rule], text: str, visible: str) -> None:
+    for size in (1, 2, 7, 100):
+        assert stream(RuleSet.compile(rules), tokens(text, size)) == visible
+
+
+@pytest.mark.parametrize(
+    ("text", "held"),
+    [
+        ("x 411111111111", 12),
+        ("4111 1111 1111 1111 ", 1),  # replaced; the space may belong to a longer number
+        ("4111 1111 1111 1111  ", 0),
+        ("6304000000000000000", 19),  # passes the check: waits for its boundary
+        ("6304000000000000001", 0),  # nineteen digits that fail: nothing can follow
+        ("6304000000000000000 ", 0),
+        ("7 6304000000000000001", 0),
+        ("63040000000000000000", 0),
+        ("0.411111", 0),
+        ("1.4", 0),
+    ],
+)
+def test_digits_are_held_only_while_they_may_become_a_card(text: str, held: int) -> None:
+    redactor = Redactor(RuleSet.compile([CARD_RULE]))
+    redactor.feed(text)
+    assert redactor.held_chars == held
 
 
 # Linear time and the cap on held text -----------------------------------------------------------------------------

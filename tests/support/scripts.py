@@ -58,8 +58,8 @@ class Pause:
 class WaitUntilRead:
     """Wait until the client has taken all that was sent out of its socket.
 
-    Before a `Reset` this makes certain what the client saw: an RST may overtake bytes that still wait in the
-    receiver's event loop. Where the kernel does not tell (no /proc/net/tcp), it waits 50 ms instead.
+    Before a `Reset` this makes certain what the client saw: not every kernel keeps unread bytes when RST comes.
+    Where the kernel does not tell (no /proc/net/tcp), it waits 50 ms instead.
     """
 
     timeout_s: float = 5.0

@@ -69,7 +69,7 @@ def pip_download(
         "PIP_RETRIES": "3",
         **os.environ,
         **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(work)),
-        # Counted options add up with the user's own; the reason of a failure stands in what is left at this level.
+        # One known level, whatever the user's settings are: the reason of a failure is read from what is said at it.
         "PIP_QUIET": "1",
         "PIP_VERBOSE": "0",
     }

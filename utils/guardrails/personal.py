@@ -18,9 +18,7 @@ _DIGITS = "0123456789"
 
 _LOCAL_MARKS = "._%+'-"
 _LOCAL = _LETTERS + _DIGITS + _LOCAL_MARKS
-_LOCAL_MAX = (
-    254  # RFC 5321 allows 64 and 254 for the whole address; a longer local part is no address, but it is hidden
-)
+_LOCAL_MAX = 254  # RFC 5321: at most 64, and 254 for a whole address; what is longer is no address but is hidden
 _LABEL_MAX = 63
 _TLD_MIN, _TLD_MAX = 2, 24
 _label = re.compile(r"[A-Za-z0-9-]*")

@@ -44,7 +44,6 @@ async def guarded(
                     break
             else:
                 terminal = Aborted(InternalError("The stream ended without a terminal event."))
-                guards.cancel()
         yield terminal
     finally:
         guards.cancel()

@@ -1,0 +1,84 @@
+"""The whole flow on the embedded model: real HTTP, a real model, real failures."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from tests.flow.harness import run_flow
+from utils.embedded_model.fetch import fetch
+from utils.embedded_model.server import EmbeddedServer
+from utils.embedded_model.spec import PINNED
+from utils.events import Interrupted, Resumed, Retrying, TextDelta
+from utils.failure_simulator import CutAfterEvents, FailurePlan, Fault, FaultTransport, RefusedConnection, demo_plan
+from utils.run_context import Parameters
+
+PARAMETERS = Parameters(temperature=0.7, max_tokens=24, seed=7, logprobs=True)
+PROMPT = "Name three rivers and say where each one flows."
+
+
+@pytest.fixture(scope="module")
+def base_url() -> Iterator[str]:
+    import asyncio
+
+    with EmbeddedServer(fetch(), expected_sha256=PINNED.sha256) as server:
+        yield asyncio.run(server.wait_ready())
+
+
+@pytest.fixture(scope="module")
+def whole(base_url: str) -> str:
+    run = run_flow(base_url, prompt=PROMPT, parameters=PARAMETERS, deadline_s=60.0)
+    assert run.report.outcome == "complete"
+    assert len(run.report.text) > 20
+    tokens = [token for event in run.events if isinstance(event, TextDelta) for token in event.tokens]
+    assert tokens
+    assert all(token.logprob <= 0 for token in tokens)
+    assert run.report.usage is not None
+    assert run.report.usage["completion_tokens"] <= 24
+    return run.report.text
+
+
+PLANS: dict[str, list[Fault]] = {
+    "none": [],
+    "refused twice": [RefusedConnection(), RefusedConnection()],
+    "cut before text": [CutAfterEvents(1)],
+    "cut after one word": [CutAfterEvents(2)],
+    "cut in the middle": [CutAfterEvents(12)],
+    "cut twice, the second time earlier": [CutAfterEvents(14), CutAfterEvents(5)],
+    "cut twice, the second time later": [CutAfterEvents(5), CutAfterEvents(14)],
+    "refused, then cut": [RefusedConnection(), CutAfterEvents(9)],
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_an_answer_with_failures_equals_the_uninterrupted_one(name: str, base_url: str, whole: str) -> None:
+    plan = FailurePlan(PLANS[name])
+    run = run_flow(
+        base_url,
+        prompt=PROMPT,
+        parameters=PARAMETERS,
+        deterministic=True,
+        retries=2,
+        deadline_s=60.0,
+        wrap_transport=lambda inner: FaultTransport(inner, plan),
+    )
+    assert run.report.text == whole
+    assert run.report.exit_code == 0
+    assert plan.injected == len(PLANS[name])
+    assert len([event for event in run.events if isinstance(event, Retrying)]) == len(PLANS[name])
+    assert all(event.cause.simulated for event in run.events if isinstance(event, Interrupted | Retrying))
+    assert any(isinstance(event, Resumed) for event in run.events) == any(
+        isinstance(event, Interrupted) for event in run.events
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_demo_plan_has_a_fault_before_the_answer_and_one_in_it(seed: int) -> None:
+    plan = demo_plan(random.Random(seed))
+    first, second = plan.next_fault(), plan.next_fault()
+    assert isinstance(first, RefusedConnection)
+    assert isinstance(second, CutAfterEvents)
+    assert 6 <= second.events <= 24
+    assert plan.next_fault() is None
