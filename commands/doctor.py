@@ -27,14 +27,14 @@ EMBEDDED_SECTION = "embedded model"
 
 REQUIREMENTS = {
     "openai": ">=3.50,<4",
-    "httpx2": "",
+    "httpx2": ">=2,<3",
     "click": ">=8.2,<9",
     "rich": ">=14,<16",
     "pydantic": ">=2.9,<3",
     "msgspec": ">=0.19,<1",
     "xllamacpp": ">=2026.10",
 }
-"""What a run needs, with the bounds of pyproject.toml (httpx2 comes with openai)."""
+"""What a run needs, with the bounds of pyproject.toml."""
 
 DEEP_TIMEOUT_S = 30.0
 

@@ -26,7 +26,7 @@ SAYS = {
     "monitor": ("ttft", "tpot", "confidence"),
     "gpt-4": ("warning", "gpt-4", "smollm2-135m-instruct"),
 }
-SHORT = {"KAYGRAPH_MAX_TOKENS": "12"}
+SHORT = {"KAYGRAPH_MAX_TOKENS": "8"}
 # The simulated cut comes within 24 events: here it must come before the end.
 LONGER = {"KAYGRAPH_MAX_TOKENS": "28"}
 
@@ -35,8 +35,8 @@ Runs = dict[tuple[str, str], "Future[ProgramResult]"]
 
 @pytest.fixture(scope="module")
 def runs(cli: CommandLine) -> Iterator[Runs]:
-    """All runs. The silent pipes wait for 3 seconds, all at the same time and while the others run one by one."""
-    with ThreadPoolExecutor(len(COMMANDS)) as waiting, ThreadPoolExecutor(1) as working:
+    """All runs. The silent pipes wait for 3 seconds, all at the same time and while the others run."""
+    with ThreadPoolExecutor(len(COMMANDS)) as waiting, ThreadPoolExecutor(2) as working:
         found: Runs = {}
         for stdin, pool in (("silent-pipe", waiting), ("devnull", working), ("tty", working)):
             for name, args in COMMANDS.items():
