@@ -133,7 +133,7 @@ def test_ctrl_c_while_the_embedded_model_starts_leaves_nothing_behind(cli: Comma
 
     assert result.exit_code == 130
     assert len(lines(result.errors)) == 1
-    assert result.errors.startswith("cancelled")
+    assert result.errors.strip().startswith("cancelled")
     wait_until(lambda: is_gone(child))
     if mode == "text":
         assert result.stdout == b""
@@ -175,7 +175,7 @@ def test_a_second_ctrl_c_leaves_at_once_though_a_full_pipe_blocks_the_output(
             env=clean_environment(tmp_path),
             stdin=subprocess.DEVNULL,
             stdout=writer,
-            stderr=subprocess.PIPE,
+            stderr=errors_fd,
             start_new_session=True,
         )
         try:

@@ -151,14 +151,14 @@ def test_without_reasoning_there_are_no_figures_for_it() -> None:
     assert [(answer.seen_chars, reasoning) for answer, reasoning in figures] == [(1, None)]
 
 
-def test_token_detail_stays_only_with_a_delta_that_is_released_verbatim() -> None:
+def test_token_texts_stay_only_with_a_delta_that_is_released_verbatim_but_probabilities_are_never_lost() -> None:
     whole = TextDelta(" ... ", (TokenLogprob(" ... ", -0.1),))
-    part = TextDelta(" see", (TokenLogprob(" see", -0.1),))
-    rest = TextDelta(" a@b.com ", (TokenLogprob(" a@b.com ", -0.1),))
+    part = TextDelta(" see", (TokenLogprob(" see", -0.2),))
+    rest = TextDelta(" a@b.com ", (TokenLogprob(" a@b", -0.3), TokenLogprob(".com ", -0.4)))
     assert drain(Script([whole, part, rest, STOP])) == [
         whole,
-        TextDelta(" "),
-        TextDelta("see "),
+        TextDelta(" ", (TokenLogprob("", -0.2),)),
+        TextDelta("see ", (TokenLogprob("", -0.3), TokenLogprob("", -0.4))),
         Redacted("email", "[EMAIL]", 10),
         TextDelta(" "),
         STOP,
@@ -219,7 +219,7 @@ def test_a_rule_that_fails_shows_nothing_more(last: Event) -> None:
     assert isinstance(terminal, Aborted)
     assert isinstance(terminal.error, AnswerBlocked)
     assert terminal.error.exit_code == 4
-    assert terminal.error.message == "A guard rule failed (ValueError), so the rest of the answer is not shown."
+    assert terminal.error.message == "a guard rule failed (ValueError), so the rest of the answer is not shown"
     assert "secret-word" not in terminal.error.hint
     assert (stream.closed, stream.pulled) == (1, 1)
 

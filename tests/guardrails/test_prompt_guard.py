@@ -1,4 +1,4 @@
-"""The prompt guard: what it refuses, what it only notices, and that it tells places and never values."""
+"""the prompt guard: what it refuses, what it only notices, and that it tells places and never values"""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ def check(prompt: str, system: str | None = None, *, allow_secrets: bool = False
 @pytest.mark.parametrize(
     ("prompt", "system", "error", "message"),
     [
-        ("", None, UsageProblem, "The prompt is empty."),
-        (" \n\t\u3000", None, UsageProblem, "The prompt is blank."),
-        ("x" * 1001, None, UsageProblem, "The prompt has 1,001 characters; the limit is 1,000."),
+        ("", None, UsageProblem, "the prompt is empty"),
+        (" \n\t\u3000", None, UsageProblem, "the prompt is blank"),
+        ("x" * 1001, None, UsageProblem, "the prompt has 1,001 characters; the limit is 1,000"),
         (
             "x" * 600,
             "y" * 500,
             UsageProblem,
-            "The prompt and the system prompt have 1,100 characters; the limit is 1,000.",
+            "the prompt and the system prompt have 1,100 characters; the limit is 1,000",
         ),
-        ("abc\udcff", None, UsageProblem, "The prompt is not valid UTF-8: undecodable byte at offset 3."),
-        ("x", "ab\ud800", UsageProblem, "The system prompt is not valid UTF-8: undecodable byte at offset 2."),
-        ("abcd\x00", None, UsageProblem, "The prompt has a NUL character at offset 4."),
-        ("ab\x1b[31mred", None, PromptRejected, "The prompt has an ANSI escape (U+001B) at offset 2."),
-        ("ab\x9b31mred", None, PromptRejected, "The prompt has an ANSI escape (U+009B) at offset 2."),
-        ("a\x07", None, PromptRejected, "The prompt has a control character (U+0007) at offset 1."),
-        ("a\x7f", None, PromptRejected, "The prompt has a control character (U+007F) at offset 1."),
-        ("x", "a\x0c", PromptRejected, "The system prompt has a control character (U+000C) at offset 1."),
+        ("abc\udcff", None, UsageProblem, "the prompt is not valid UTF-8: undecodable byte at offset 3"),
+        ("x", "ab\ud800", UsageProblem, "the system prompt is not valid UTF-8: undecodable byte at offset 2"),
+        ("abcd\x00", None, UsageProblem, "the prompt has a NUL character at offset 4"),
+        ("ab\x1b[31mred", None, PromptRejected, "the prompt has an ANSI escape (U+001B) at offset 2"),
+        ("ab\x9b31mred", None, PromptRejected, "the prompt has an ANSI escape (U+009B) at offset 2"),
+        ("a\x07", None, PromptRejected, "the prompt has a control character (U+0007) at offset 1"),
+        ("a\x7f", None, PromptRejected, "the prompt has a control character (U+007F) at offset 1"),
+        ("x", "a\x0b", PromptRejected, "the system prompt has a control character (U+000B) at offset 1"),
         (
             f"use {KEY} now",
             None,
             PromptRejected,
-            "The prompt contains what looks like an API key (characters 4 to 28); nothing was sent.",
+            "the prompt contains what looks like an API key (characters 4 to 28); nothing was sent",
         ),
         (
             f"use {OWN_KEY}",
             None,
             PromptRejected,
-            "The prompt contains your own API key (characters 4 to 19); nothing was sent.",
+            "the prompt contains your own API key (characters 4 to 19); nothing was sent",
         ),
         (
             "x",
             f"{KEY}",
             PromptRejected,
-            "The system prompt contains what looks like an API key (characters 0 to 24); nothing was sent.",
+            "the system prompt contains what looks like an API key (characters 0 to 24); nothing was sent",
         ),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -10,9 +11,11 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
+from tests.support.scripted_server import wait_until
 from tests.support.terminal import CTRL_C, CTRL_D, Program, ProgramTimeout, run_program
 
 PYTHON = (sys.executable, "-ISc")
@@ -26,13 +29,6 @@ for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, leave)
 print("ready", flush=True)
 signal.pause()
-"""
-PRINT_SLOWLY = """
-import select, sys, time
-for number in range(3):
-    print(number, flush=True)
-    print(time.monotonic(), file=sys.stderr)
-    select.select([], [], [], 0.05)
 """
 ECHO = "import sys; print('ready', flush=True); data = sys.stdin.read(); print(len(data), data[:20])"
 
@@ -150,14 +146,21 @@ def test_a_signal_reaches_the_program_itself(stdin, number) -> None:  # type: ig
 
 
 def test_the_time_of_each_arrival_on_stdout_is_known() -> None:
-    with Program([PRINT_SLOWLY], argv_prefix=PYTHON) as program:
-        seen_at = program.wait_for(b"1\n")
-        result = program.wait()
-    arrivals = result.stdout_arrivals
-    assert [arrival.data for arrival in arrivals] == [b"0\n", b"1\n", b"2\n"]
-    assert seen_at == arrivals[1].at
-    written_at = [float(line) for line in result.errors.split()]
-    assert all(abs(arrival.at - at) < 0.05 for arrival, at in zip(arrivals, written_at, strict=True))
+    code = "import sys\nfor line in sys.stdin: print(line, end='', flush=True)"
+    times: list[float] = []
+    with Program([code], argv_prefix=PYTHON, stdin="silent-pipe") as program:
+        for line in (b"one\n", b"two\n", b"three\n"):
+            typed_at = time.monotonic()
+            program.type(line)
+            times += [typed_at, program.wait_for(line), time.monotonic()]
+        program.close_stdin()
+        arrivals = program.wait().stdout_arrivals
+    assert times == sorted(times)
+    assert [(arrival.at, arrival.data) for arrival in arrivals] == [
+        (times[1], b"one\n"),
+        (times[4], b"two\n"),
+        (times[7], b"three\n"),
+    ]
 
 
 def test_waiting_for_text_works_across_arrivals_and_on_stderr() -> None:
@@ -192,12 +195,30 @@ def test_a_program_that_does_not_end_in_time_is_killed_and_its_output_shown() ->
         run_program([code], argv_prefix=PYTHON, timeout_s=0.01)
 
 
-def test_a_process_left_behind_that_holds_the_output_is_a_failure() -> None:
-    code = "import os, signal\nif os.fork() == 0: signal.pause()\nprint('parent', flush=True)"
-    with Program([code], argv_prefix=PYTHON) as program:
+def test_a_process_left_behind_that_holds_the_output_is_a_failure_and_is_killed(tmp_path: Path) -> None:
+    code = """
+import fcntl, os, signal
+lock = open("lock", "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+if os.fork() == 0:
+    signal.pause()
+print("parent", flush=True)
+"""
+    with Program([code], argv_prefix=PYTHON, home=tmp_path) as program:
         program.wait_for(b"parent")
+        wait_until(lambda: not program.is_running)
         with pytest.raises(ProgramTimeout, match="a process left behind holds its output"):
-            program.wait(0.5)
+            program.wait(0.01)
+    with (tmp_path / "lock").open() as lock:
+        wait_until(lambda: can_lock(lock))
+
+
+def can_lock(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def test_closing_stdout_breaks_the_pipe_of_the_program() -> None:

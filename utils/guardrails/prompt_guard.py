@@ -34,7 +34,7 @@ class PromptVerdict:
 
 
 _not_text = re.compile("[\x00\ud800-\udfff]")
-_control = re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_control = re.compile("[\x01-\x08\x0b\x0e-\x1f\x7f-\x9f]")
 # Overrides, embeddings and isolates reorder what a person reads; the plain marks (200E, 200F, 061C) are ordinary text.
 _invisible = (
     ("bidi_control", re.compile("[\u202a-\u202e\u2066-\u2069]+")),
@@ -49,8 +49,8 @@ def check_prompt(
     """Judge *prompt* and *system*; both together may have *limit_chars* characters. Never raises on any text.
 
     UsageProblem: empty or blank prompt, over the limit, bytes that were not UTF-8 (lone surrogates) or NUL.
-    PromptRejected: control characters other than newline, tab and carriage return (so ANSI escapes, too); API keys,
-    and *own_key* verbatim, unless *allow_secrets*. Findings: those keys, invisible tag characters, bidi controls.
+    PromptRejected: control characters other than newline, tab, form feed and carriage return (so ANSI escapes, too);
+    API keys, and *own_key* verbatim, unless *allow_secrets*. Findings: those keys, invisible tag characters, bidi controls.
     """
     parts: list[tuple[Place, str]] = [("prompt", prompt)]
     if system:
@@ -70,15 +70,15 @@ def check_prompt(
 def _size_problem(prompt: str, system: str, limit_chars: int) -> AppError | None:
     length = len(prompt) + len(system)
     if length > limit_chars:
-        what = "The prompt and the system prompt have" if system else "The prompt has"
+        what = "the prompt and the system prompt have" if system else "the prompt has"
         return UsageProblem(
-            f"{what} {length:,} characters; the limit is {limit_chars:,}.",
-            hint="Shorten it, or split it over several runs.",
+            f"{what} {length:,} characters; the limit is {limit_chars:,}",
+            hint="shorten it, split it, or raise KAYGRAPH_PROMPT_LIMIT_CHARS",
         )
     if not prompt or prompt.isspace():
         return UsageProblem(
-            "The prompt is blank." if prompt else "The prompt is empty.",
-            hint="Give a prompt as argument, or pipe text into standard input.",
+            "the prompt is blank" if prompt else "the prompt is empty",
+            hint="give a PROMPT, or pipe text into standard input",
         )
     return None
 
@@ -88,17 +88,17 @@ def _character_problem(place: Place, text: str) -> AppError | None:
     if bad := _not_text.search(text):
         if bad.group() == "\x00":
             return UsageProblem(
-                f"The {name} has a NUL character at offset {bad.start():,}.", hint="Send text, not a binary file."
+                f"the {name} has a NUL character at offset {bad.start():,}", hint="send text, not a binary file"
             )
         return UsageProblem(
-            f"The {name} is not valid UTF-8: undecodable byte at offset {bad.start():,}.",
-            hint="Convert it to UTF-8 (for example with iconv).",
+            f"the {name} is not valid UTF-8: undecodable byte at offset {bad.start():,}",
+            hint="convert it to UTF-8 (for example with iconv)",
         )
     if bad := _control.search(text):
         what = "an ANSI escape" if bad.group() in "\x1b\x9b" else "a control character"
         return PromptRejected(
-            f"The {name} has {what} (U+{ord(bad.group()):04X}) at offset {bad.start():,}.",
-            hint="Remove it; only newline, tab and carriage return are accepted.",
+            f"the {name} has {what} (U+{ord(bad.group()):04X}) at offset {bad.start():,}",
+            hint="remove it; only newline, tab, form feed and carriage return are accepted",
         )
     return None
 
@@ -113,9 +113,9 @@ def _secrets(place: Place, text: str, own_key: str | None) -> list[Finding]:
 def _secret_problem(finding: Finding) -> AppError:
     what = "your own API key" if finding.rule == "own_key" else "what looks like an API key"
     return PromptRejected(
-        f"The {_NAMES[finding.place]} contains {what} (characters {finding.start:,} to {finding.end:,}); "
-        "nothing was sent.",
-        hint="Remove it, or send it anyway with --allow-secrets.",
+        f"the {_NAMES[finding.place]} contains {what} (characters {finding.start:,} to {finding.end:,}); "
+        "nothing was sent",
+        hint="remove it, or send it anyway with --allow-secrets",
     )
 
 

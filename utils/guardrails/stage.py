@@ -7,7 +7,18 @@ from collections.abc import AsyncGenerator, Callable
 from typing import assert_never
 
 from utils.errors import AnswerBlocked, InternalError
-from utils.events import Aborted, Blocked, Event, Finished, Flagged, ReasoningDelta, Redacted, TerminalEvent, TextDelta
+from utils.events import (
+    Aborted,
+    Blocked,
+    Event,
+    Finished,
+    Flagged,
+    ReasoningDelta,
+    Redacted,
+    TerminalEvent,
+    TextDelta,
+    TokenLogprob,
+)
 from utils.guardrails.redactor import Guard, GuardEvent, GuardStatistics
 from utils.run_context import EventStream
 
@@ -27,8 +38,9 @@ async def guarded(
     are released first; at `Aborted`, at a rule's `Blocked`, and if the consumer goes away, they are dropped. A guard
     that raises, and a stream that ends without a terminal event, end with `Aborted`: nothing more is shown.
 
-    Token detail stays only with a delta that is released alone, whole and verbatim: token texts would tell what the
-    guard removed. Replacements in the reasoning are part of its text: `Redacted` speaks of the answer only.
+    Token detail stays whole with a delta that is released alone and verbatim. Elsewhere the tokens' texts, which would
+    tell what the guard removes, are blanked; their probabilities go on with the next text, so confidence stays known.
+    Replacements in the reasoning are part of its text: `Redacted` speaks of the answer only.
 
     *stream* is closed before the terminal event is passed on, and at every other end of a generator that was started
     (of one that was not, whoever opened *stream* closes it); *on_statistics* is called once, at the very end.
@@ -43,7 +55,7 @@ async def guarded(
                 if terminal is not None:
                     break
             else:
-                terminal = Aborted(InternalError("The stream ended without a terminal event."))
+                terminal = Aborted(InternalError("the stream ended without a terminal event"))
         yield terminal
     finally:
         guards.cancel()
@@ -58,20 +70,22 @@ class _Guards:
         self._factory = redactor_factory
         self._answer = redactor_factory()
         self._reasoning: Guard | None = None
+        self._blanked: list[TokenLogprob] = []
+        """Tokens of text that was not released with them, without their texts."""
 
     def step(self, event: Event) -> tuple[list[Event], TerminalEvent | None]:
         """What to pass on for *event*, and the terminal event if this is the end."""
         try:
             match event:
                 case TextDelta():
-                    return self._ended(_answer_events(self._answer.feed(event.text), event))
+                    return self._ended(self._answer_events(self._answer.feed(event.text), event))
                 case ReasoningDelta():
                     if self._reasoning is None:
                         self._reasoning = self._factory()
                     return self._ended(_reasoning_events(self._reasoning.feed(event.text)))
                 case Finished():
                     shown = _reasoning_events(self._reasoning.finish()) if self._reasoning is not None else []
-                    shown += _answer_events(self._answer.finish(), None)
+                    shown += self._answer_events(self._answer.finish(), None)
                     passed, blocked = self._ended(shown)
                     return passed, blocked or event
                 case Blocked() | Aborted():
@@ -84,8 +98,8 @@ class _Guards:
             # the text of a foreign error may quote the answer, so only its class is told
             return [], Aborted(
                 AnswerBlocked(
-                    f"A guard rule failed ({type(error).__name__}), so the rest of the answer is not shown.",
-                    hint="Run again without the rule that fails, or report this as a bug.",
+                    f"a guard rule failed ({type(error).__name__}), so the rest of the answer is not shown",
+                    hint="run again without the rule that fails, or report this as a bug",
                 )
             )
 
@@ -99,6 +113,23 @@ class _Guards:
         """The figures of the answer's and the reasoning's guard."""
         return self._answer.statistics(), self._reasoning.statistics() if self._reasoning is not None else None
 
+    def _answer_events(self, events: list[GuardEvent], source: TextDelta | None) -> list[Event]:
+        if source is not None and source.tokens:
+            only = events[0] if len(events) == 1 else None
+            if isinstance(only, TextDelta) and only.text == source.text and not self._blanked:
+                return [source]
+            self._blanked += [TokenLogprob("", token.logprob) for token in source.tokens]
+        if not self._blanked:
+            return list(events)
+        shown: list[Event] = []
+        for event in events:
+            if isinstance(event, TextDelta) and self._blanked:
+                shown.append(TextDelta(event.text, tuple(self._blanked)))
+                self._blanked = []
+            else:
+                shown.append(event)
+        return shown
+
     def _ended(self, events: list[Event]) -> tuple[list[Event], TerminalEvent | None]:
         """Split *events* at the first `Blocked`; nothing after it is shown."""
         for n, event in enumerate(events):
@@ -106,14 +137,6 @@ class _Guards:
                 self.cancel()
                 return events[:n], event
         return events, None
-
-
-def _answer_events(events: list[GuardEvent], source: TextDelta | None) -> list[Event]:
-    if source is not None and len(events) == 1:
-        released = events[0]
-        if isinstance(released, TextDelta) and released.text == source.text:
-            return [source]
-    return list(events)
 
 
 def _reasoning_events(events: list[GuardEvent]) -> list[Event]:
