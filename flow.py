@@ -15,14 +15,18 @@ from nodes import (
     UNAVAILABLE,
     PromptProcessor,
     ResponseHandler,
+    RunInput,
+    Shared,
     StreamingLLM,
     StreamLog,
     TokenAggregator,
 )
 from utils.guardrails.rules import RuleSet
+from utils.metrics.recorder import Recorder
 from utils.resilience.resilient_stream import Opener
+from utils.run_report import RunReport
 
-__all__ = ["create_streaming_graph"]
+__all__ = ["create_streaming_graph", "run_streaming_graph"]
 
 
 def create_streaming_graph(
@@ -34,10 +38,10 @@ def create_streaming_graph(
     own_key: str | None = None,
     allow_secrets: bool = False,
 ) -> AsyncGraph:
-    """The flow of one target, for any number of runs: `await graph.run_async({"run_input": ..., "recorder": ...})`.
+    """The flow of one target, for any number of runs with `run_streaming_graph`.
 
     *rules* switches the output guard on; the prompt guard is always on. *own_key* is the user's own API key, which
-    must never be sent as text. The report is in the shared store afterwards, under "report".
+    must never be sent as text.
     """
     log = StreamLog()
     prompt = PromptProcessor(limit_chars=prompt_limit_chars, own_key=own_key, allow_secrets=allow_secrets)
@@ -51,3 +55,14 @@ def create_streaming_graph(
     llm - UNAVAILABLE >> aggregator
     handler - GUARDED >> aggregator
     return AsyncGraph(start=prompt)
+
+
+async def run_streaming_graph(graph: AsyncGraph, run_input: RunInput, recorder: Recorder) -> RunReport:
+    """One run. *recorder* must be a listener of the run's context; the connection is closed whatever happens."""
+    shared: Shared = {"run_input": run_input, "recorder": recorder}
+    try:
+        await graph.run_async(shared)
+        return shared["report"]
+    finally:
+        if "opened" in shared:
+            await shared["opened"].aclose()

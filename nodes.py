@@ -62,6 +62,7 @@ class Shared(TypedDict, total=False):
     recorder: Recorder
     request: Request
     stream: EventStream
+    opened: ResilientStream
     guard_figures: GuardFigures
     report: RunReport
 
@@ -190,8 +191,8 @@ class StreamingLLM(MetricsNode[Request, ResilientStream], AsyncNode[Request, Res
         return stream
 
     async def post_async(self, shared: Shared, prep_res: Request, exec_res: ResilientStream) -> str:
-        """Hand the open stream on."""
-        shared["stream"] = exec_res
+        """Hand the open stream on; under its own name too, for whoever runs the flow to close it whatever happens."""
+        shared["stream"] = shared["opened"] = exec_res
         return STREAMING
 
     def on_error(self, shared: Shared, error: Exception) -> str | bool:

@@ -108,8 +108,8 @@ class _Run:
     async def _stream(self, made: EmbeddedBackend | Callable[[], OpenAIBackend], prompt: PromptText) -> int:
         import asyncio
 
-        from flow import create_streaming_graph
-        from nodes import RunInput, Shared
+        from flow import create_streaming_graph, run_streaming_graph
+        from nodes import RunInput
         from utils.guardrails.rules import default_rules
         from utils.metrics.recorder import Recorder
         from utils.render.factory import create_sinks
@@ -149,23 +149,19 @@ class _Run:
             own_key=own_key,
             allow_secrets=bool(self._options["allow_secrets"]),
         )
-        shared: Shared = {
-            "recorder": recorder,
-            "run_input": RunInput(
-                prompt=prompt.text,
-                context=context,
-                system=settings.system,
-                parameters=parameters(settings, target=choice.target),
-                deadlines=deadlines(settings),
-            ),
-        }
+        run_input = RunInput(
+            prompt=prompt.text,
+            context=context,
+            system=settings.system,
+            parameters=parameters(settings, target=choice.target),
+            deadlines=deadlines(settings),
+        )
         try:
             with _signals(lambda cause: loop.call_soon_threadsafe(context.stop, cause), sinks):
                 self._say_first(sinks, prompt)
                 if choice.fell_back is not None:
                     context.emit(choice.fell_back)
-                await graph.run_async(shared)
-                report = shared["report"]
+                report = await run_streaming_graph(graph, run_input, recorder)
                 for sink in sinks:
                     sink.finish(report)
         finally:

@@ -49,9 +49,7 @@ def test_the_server_names_its_model_and_reports_tokens_with_logprobs_and_usage(s
 def test_an_answer_of_full_length_is_complete_and_says_so_in_one_line(
     cli: CommandLine, foreign: EmbeddedServer, sampled: ProgramResult
 ) -> None:
-    result = cli.run(
-        "--base-url", foreign.base_url or "", "--model", "smollm2-135m-instruct", "--seed", "7", *SAMPLED
-    )
+    result = cli.run("--base-url", foreign.base_url or "", "--model", "smollm2-135m-instruct", "--seed", "7", *SAMPLED)
 
     assert last_json(sampled)["finish_reason"] == "length"
     assert last_json(sampled)["outcome"] == "complete"

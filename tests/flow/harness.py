@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from flow import create_streaming_graph
-from nodes import RunInput, Shared
+from flow import create_streaming_graph, run_streaming_graph
+from nodes import RunInput
 from utils.errors import Stopped
 from utils.events import Event
 from utils.guardrails.rules import RuleSet
@@ -85,21 +85,18 @@ def run_flow(
         policy = RetryPolicy(retries=retries, backoff=Backoff(0.001, 0.002))
         opener = Opener(target, used, breaker or Breaker(), policy, random.Random(1))
         graph = create_streaming_graph(opener, rules=rules, own_key=api_key)
-        shared: Shared = {
-            "recorder": recorder,
-            "run_input": RunInput(
-                prompt=prompt,
-                context=context,
-                system=system,
-                parameters=parameters or Parameters(),
-                deadlines=Deadlines(deadline_s, deadline_s, total_s, deadline_s),
-            ),
-        }
+        run_input = RunInput(
+            prompt=prompt,
+            context=context,
+            system=system,
+            parameters=parameters or Parameters(),
+            deadlines=Deadlines(deadline_s, deadline_s, total_s, deadline_s),
+        )
         try:
-            await graph.run_async(shared)
+            report = await run_streaming_graph(graph, run_input, recorder)
         finally:
             if isinstance(used, OpenAIBackend):
                 await used.aclose()
-        return FlowRun(shared["report"], events, time.monotonic() - started_s, context)
+        return FlowRun(report, events, time.monotonic() - started_s, context)
 
     return asyncio.run(main())

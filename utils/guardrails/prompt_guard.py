@@ -50,7 +50,8 @@ def check_prompt(
 
     UsageProblem: empty or blank prompt, over the limit, bytes that were not UTF-8 (lone surrogates) or NUL.
     PromptRejected: control characters other than newline, tab, form feed and carriage return (so ANSI escapes, too);
-    API keys, and *own_key* verbatim, unless *allow_secrets*. Findings: those keys, invisible tag characters, bidi controls.
+    API keys, and *own_key* verbatim, unless *allow_secrets*. Findings: those keys, invisible tag characters, bidi
+    controls.
     """
     parts: list[tuple[Place, str]] = [("prompt", prompt)]
     if system:
