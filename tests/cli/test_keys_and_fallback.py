@@ -27,7 +27,7 @@ def test_without_a_key_the_embedded_model_answers_and_the_report_names_both(cli:
     assert result.exit_code == 0
     assert report["text"]
     assert (report["model_requested"], report["model_used"]) == ("gpt-4", "smollm2-135m-instruct")
-    assert [event["type"] for event in report["events"]][0] == "fell_back"
+    assert report["events"][0]["type"] == "fell_back"
     assert "gpt-4" in warning
     assert "smollm2-135m-instruct" in warning
     assert "key" in warning
