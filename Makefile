@@ -8,7 +8,7 @@ run: .venv/.run ## make run PROMPT="..." ARGS="--enable-guardrails"
 	$(BIN)/python main.py $(ARGS) $(if $(PROMPT),"$(PROMPT)")
 
 test: .venv/.dev
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

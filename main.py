@@ -6,15 +6,39 @@ the command is used, and the heavy libraries when it runs.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
+import signal
 import sys
 import time
 
 STARTED_S = time.monotonic()
 """The start of the process, as near as Python code can see it: what `--timeout` counts from."""
 
-import click  # noqa: E402  (after the clock)
+
+def _prepare_process() -> None:
+    """Make the process safe for the imports that follow.
+
+    Ctrl-C during an import ends it silently instead of with a traceback. A standard stream that was closed is opened
+    on /dev/null, or the next file or socket would take its number and receive what is printed; standard output in a
+    way that makes writing fail, because an answer that goes nowhere is no success.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, flags)
+            if number == 2:
+                sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as we do
+
+
+if __name__ == "__main__":
+    _prepare_process()
+
+import click  # noqa: E402  (after the clock and the signals)
 
 __all__ = ["cli", "main"]
 
@@ -94,10 +118,9 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> int:
     """Run the program; the exit code. Every error ends here, in one or two lines on stderr."""
+    _handle_signals()
     try:
-        code = cli.main(args, prog_name="python main.py", standalone_mode=False, obj=STARTED_S)
-        sys.stdout.flush()
-        return code if isinstance(code, int) else 0
+        return _invoke(sys.argv[1:] if args is None else args)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -105,11 +128,44 @@ def main(args: list[str] | None = None) -> int:
         _say("cancelled")
         return 130
     except BrokenPipeError:
-        # The interpreter flushes stdout once more at exit; there is nobody to read that.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _forget_stdout()
+        return 141
+    except OSError as error:
+        if error.filename is not None or error.errno not in _OUTPUT_ERRORS:
+            return _exit_code_of(error)
+        _forget_stdout()
+        _say(f"error: cannot write to standard output: {error.strerror}")
         return 141
     except Exception as error:
         return _exit_code_of(error)
+
+
+_OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
+
+
+def _invoke(args: list[str]) -> int:
+    # Not `cli.main()`: it has exit codes of its own for Ctrl-C and for a closed pipe.
+    try:
+        with cli.make_context("python main.py", list(args), obj=STARTED_S) as context:
+            code = cli.invoke(context)
+    except click.exceptions.Exit as ended:
+        code = ended.exit_code
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return code if isinstance(code, int) else 0
+
+
+def _handle_signals() -> None:
+    """Ctrl-C raises KeyboardInterrupt again, SIGTERM raises SystemExit(143), so that every `finally` runs."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
+
+
+def _forget_stdout() -> None:
+    # The interpreter flushes stdout once more at exit; that must not fail again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _exit_code_of(error: Exception) -> int:

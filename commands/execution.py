@@ -10,7 +10,7 @@ import os
 import random
 import signal
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -45,12 +45,18 @@ def execute(options: Mapping[str, Any], *, started_s: float | None) -> int:
     started_s = monotonic() if started_s is None else started_s
     try:
         return _Run(options, started_s).execute()
-    except AppError as error:
-        if options["mode"] == "text" or options["mode"] is None:
+    except (AppError, KeyboardInterrupt, SystemExit) as raised:
+        if options["mode"] is None:
             raise
         # Scripts that asked for JSON get their object for every kind of failure.
+        error = raised if isinstance(raised, AppError) else _stopped_by(raised)
         _print_report(options, failed_report(error, model_requested=options["model"] or ""), started_s)
         return error.exit_code
+
+
+def _stopped_by(raised: BaseException) -> Stopped:
+    """The cause of a run that was stopped before it had handlers of its own for that."""
+    return Cancelled("cancelled") if isinstance(raised, KeyboardInterrupt) else Terminated("terminated")
 
 
 class _Run:
@@ -157,13 +163,14 @@ class _Run:
             deadlines=deadlines(settings),
         )
         try:
-            with _signals(lambda cause: loop.call_soon_threadsafe(context.stop, cause), sinks):
+            with _signals(lambda cause: loop.call_soon_threadsafe(context.stop, cause)):
                 self._say_first(sinks, prompt)
                 if choice.fell_back is not None:
                     context.emit(choice.fell_back)
                 report = await run_streaming_graph(graph, run_input, recorder)
                 for sink in sinks:
-                    sink.finish(report)
+                    if not (isinstance(context.stopped, OutputClosed) and report.error is None):
+                        sink.finish(report)
         finally:
             for sink in sinks:
                 sink.close()
@@ -212,11 +219,12 @@ def _fault_transport(settings: Settings) -> Callable[[httpx2.AsyncBaseTransport]
     return wrap
 
 
-def _signals(stop: Callable[[Stopped], object], sinks: list[Sink]) -> ExitStack:
-    """Handle SIGINT and SIGTERM while the returned stack is open.
+def _signals(stop: Callable[[Stopped], object]) -> ExitStack:
+    """Handle SIGINT and SIGTERM while the returned stack is open; a signal that is ignored stays ignored.
 
     Handlers of the `signal` module and not of the loop: they run even while a write to a slow reader blocks the loop.
-    The first signal stops the run, which keeps its partial answer and writes its report; the second leaves at once.
+    The first signal stops the run, which keeps its partial answer and writes its report; the second leaves at once,
+    without another write: no terminal mode is left on between frames, and a blocked pipe would block again.
     """
     is_stopping = False
 
@@ -224,16 +232,14 @@ def _signals(stop: Callable[[Stopped], object], sinks: list[Sink]) -> ExitStack:
         nonlocal is_stopping
         cause = Cancelled("cancelled") if number == signal.SIGINT else Terminated("terminated")
         if is_stopping:
-            for sink in sinks:
-                with suppress(Exception):
-                    sink.close()
             os._exit(cause.exit_code)
         is_stopping = True
         stop(cause)
 
     stack = ExitStack()
     for number in (signal.SIGINT, signal.SIGTERM):
-        stack.callback(signal.signal, number, signal.signal(number, handle))
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            stack.callback(signal.signal, number, signal.signal(number, handle))
     return stack
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from utils.errors import ContentFiltered, NotAStream, ProtocolError, ProviderError, StreamTruncated
 from utils.events import Aborted, Event, Finished, Flagged, Opened, ReasoningDelta, TextDelta, TokenLogprob, Usage
-from utils.provider_errors import classify_error_object
+from utils.provider_errors import Scrub, classify_error_object, scrubbed, shortened
 from utils.sse import MAX_EVENT_BYTES, ServerSentEvent, SSEDecoder
 
 __all__ = ["ChatStreamDecoder"]
@@ -65,6 +65,7 @@ class _Chunk(msgspec.Struct):
 class ChatStreamDecoder:
     """`feed(bytes)` returns events; after it look at `failure`. `finish()` judges the end of the body.
 
+    *scrub* takes the user's key out of what the server says about errors.
     Events up to a failure are still returned, so nothing that arrived is lost. After a failure, after `[DONE]`
     and after `finish()` further bytes are ignored. Offsets of `Flagged` count from the start of this body.
     """
@@ -76,6 +77,7 @@ class ChatStreamDecoder:
         attempt: int,
         finish_reason_optional: bool = False,
         max_event_bytes: int = MAX_EVENT_BYTES,
+        scrub: Scrub = str,
     ) -> None:
         self.failure: ProviderError | None = None
         self.finish_reason: str | None = None
@@ -86,6 +88,7 @@ class ChatStreamDecoder:
         self._target = target
         self._attempt = attempt
         self._finish_reason_optional = finish_reason_optional
+        self._scrub = scrub
         self._sse = SSEDecoder(max_event_bytes)
         self._decode = msgspec.json.Decoder(_Chunk).decode
         self._is_opened = False
@@ -127,11 +130,7 @@ class ChatStreamDecoder:
         if self.failure is not None:
             return Aborted(self.failure)
         if self.finish_reason == "content_filter":
-            return Aborted(
-                ContentFiltered(
-                    "the server's content filter ended the answer", hint="rephrase the prompt"
-                )
-            )
+            return Aborted(ContentFiltered("the server's content filter ended the answer", hint="rephrase the prompt"))
         if self.finish_reason is not None:
             return Finished(self.finish_reason)
         if self.is_done and self._finish_reason_optional and self._is_opened:
@@ -151,13 +150,16 @@ class ChatStreamDecoder:
         else:
             self.is_done = True
 
+    def _error(self, body: object) -> ProviderError:
+        return classify_error_object(scrubbed(body, self._scrub))
+
     def _take(self, sse_event: ServerSentEvent, events: list[Event]) -> None:
         data = sse_event.data
         if data == b"[DONE]":
             self.is_done = True
             return
         if sse_event.event == b"error":
-            raise classify_error_object(_loosely_decoded(data))
+            raise self._error(_loosely_decoded(data))
         try:
             chunk = self._decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -166,10 +168,10 @@ class ChatStreamDecoder:
                 hint="run again; if it stays, the server or a proxy before it is broken",
             ) from error
         if chunk.error is not None:
-            raise classify_error_object(chunk.error)
+            raise self._error(chunk.error)
         if not self._is_opened:
             self._is_opened = True
-            events.append(Opened(self._target, chunk.model or "", self._attempt))
+            events.append(Opened(self._target, shortened(self._scrub(chunk.model or "")), self._attempt))
         for choice in chunk.choices or ():
             # We never ask for more than one choice; a server that sends more is read as far as we asked.
             if choice.index == 0:
@@ -195,7 +197,7 @@ class ChatStreamDecoder:
                 if data == self._last_data and len(text.strip()) >= _MIN_DUPLICATE_CHARS:
                     events.append(Flagged("duplicated_event", start, self.chars))
         if choice.finish_reason == "error" or choice.error is not None:
-            raise classify_error_object(choice.error or "the provider ended the answer with finish_reason 'error'")
+            raise self._error(choice.error or "the provider ended the answer with finish_reason 'error'")
         if choice.finish_reason:
             self.finish_reason = choice.finish_reason
 

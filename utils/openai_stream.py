@@ -26,7 +26,7 @@ from utils.errors import (
     RequestRefused,
 )
 from utils.events import Aborted, Adapted, Event, ReasoningDelta, TextDelta
-from utils.provider_errors import classify_error_object, shortened
+from utils.provider_errors import classify_error_object, scrubbed, shortened
 from utils.run_context import Request, Target
 from utils.transport_errors import error_of_response, error_of_transport
 from utils.watchdog import Watchdog
@@ -224,7 +224,7 @@ class OpenAIBackend:
                 f"the server has {', '.join(near)}{' and more' if len(known) > len(near) else ''}: --model NAME"
             )
 
-    def scrubbed(self, text: str) -> str:
+    def scrub(self, text: str) -> str:
         """*text* without the key, which some servers repeat in their messages."""
         return text.replace(self._api_key, "[key]") if self._api_key else text
 
@@ -233,10 +233,11 @@ class OpenAIBackend:
         if isinstance(error, openai.APIStatusError):
             response = error.response
             body = error.body if error.body is not None else response.text
+            body = scrubbed(body, self.scrub)
             ours: AppError = error_of_response(response.status_code, response.headers, body, target)
         else:
             ours = error_of_transport(error, target)
-        ours.message = self.scrubbed(ours.message)
+        ours.message = self.scrub(ours.message)
         return ours
 
 
@@ -263,7 +264,10 @@ class ChatStream:
         self._error: AppError | None = None
         self._bytes = response.aiter_bytes()
         self._decoder = ChatStreamDecoder(
-            target=target.name, attempt=attempt, finish_reason_optional=target.finish_reason_optional
+            target=target.name,
+            attempt=attempt,
+            finish_reason_optional=target.finish_reason_optional,
+            scrub=backend.scrub,
         )
 
     async def next_batch(self) -> list[Event]:
@@ -294,7 +298,6 @@ class ChatStream:
                 return self._concluded()
             events = decoder.feed(data)
             if decoder.failure is not None:
-                decoder.failure.message = self._backend.scrubbed(decoder.failure.message)
                 self._error = decoder.failure
                 if not events:
                     raise decoder.failure
@@ -316,10 +319,10 @@ class ChatStream:
             return
         error = self._foreign_error(await self._foreign_body())
         if error is not None:
-            error.message = self._backend.scrubbed(error.message)
             raise error
+        said = shortened(self._backend.scrub(content_type)) or "no content type"
         raise NotAStream(
-            f"{self._target.name} answered with {content_type or 'no content type'!s} instead of an event stream",
+            f"{self._target.name} answered with {said} instead of an event stream",
             hint="is --base-url the address of the API (it usually ends in /v1), and does the server stream?",
         )
 
@@ -335,14 +338,13 @@ class ChatStream:
             pass  # The content type alone already decides; the body would only have said more.
         return body
 
-    @staticmethod
-    def _foreign_error(body: bytes) -> ProviderError | None:
+    def _foreign_error(self, body: bytes) -> ProviderError | None:
         try:
             decoded = msgspec.json.decode(body)
         except ValueError:
             return None
         if isinstance(decoded, dict) and decoded.get("error") is not None:
-            return classify_error_object(decoded["error"])
+            return classify_error_object(scrubbed(decoded["error"], self._backend.scrub))
         return None
 
     def _concluded(self) -> list[Event]:

@@ -6,7 +6,7 @@ Sources for the codes: OpenAI's error code guide, llama.cpp server's `error.type
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 
 from utils.errors import (
@@ -18,7 +18,7 @@ from utils.errors import (
     ServerFailure,
 )
 
-__all__ = ["classify_error_object", "classify_status", "parse_retry_after", "shortened"]
+__all__ = ["Scrub", "classify_error_object", "classify_status", "parse_retry_after", "scrubbed", "shortened"]
 
 _MAX_MESSAGE_CHARS = 300
 _HINT_KEY = "check OPENAI_API_KEY or --api-key, and that the key belongs to this server"
@@ -31,6 +31,23 @@ _HINT_DOWN = "run again later, or use another --base-url"
 _UNSUPPORTED_PARAMETER = re.compile(
     r"\b(temperature|top_logprobs|logprobs|seed|stop|max_completion_tokens|max_tokens|stream_options)\b"
 )
+
+
+Scrub = Callable[[str], str]
+"""Takes the user's key out of a text."""
+
+
+def scrubbed(body: object, scrub: Scrub) -> object:
+    """A decoded body with *scrub* applied to every string in it: before anything is cut off, or a part would stay."""
+    match body:
+        case str():
+            return scrub(body)
+        case Mapping():
+            return {scrubbed(name, scrub): scrubbed(value, scrub) for name, value in body.items()}
+        case list():
+            return [scrubbed(item, scrub) for item in body]
+        case _:
+            return body
 
 
 def shortened(text: object) -> str:

@@ -157,6 +157,31 @@ def test_a_stop_while_standard_input_is_awaited_leaves_nothing_behind(
     wait_until(lambda: is_gone(child))
 
 
+INTERRUPT_AT_IMPORT = """
+import os, runpy, signal, sys
+
+class Finder:
+    def find_spec(self, name, *rest):
+        if name == "click":
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_ctrl_c_in_the_first_moments_shows_no_traceback(cli: CommandLine) -> None:
+    python, main = MAIN
+    result = cli.run("Hi.", argv_prefix=(python, "-c", INTERRUPT_AT_IMPORT, main))
+
+    # A shell shows 130 in both cases.
+    assert result.exit_code in (130, -signal.SIGINT)
+    assert "Traceback" not in result.errors
+    assert len(lines(result.errors)) <= 1
+
+
 # -- the second Ctrl-C -----------------------------------------------------------------------------------------------
 
 
@@ -226,6 +251,32 @@ def test_head_ends_the_embedded_model_too(cli: CommandLine) -> None:
     assert status == 141
     assert len(result.stdout) == 20
     assert result.stderr == b""
+
+
+@pytest.mark.parametrize("args", [["--help"], ["model", "show"], ["doctor"]], ids=" ".join)
+def test_every_command_ends_silently_when_its_reader_has_gone(cli: CommandLine, args: list[str]) -> None:
+    result, status = _in_bash(cli, f'{shlex.join([*MAIN, *args])} | true; echo "${{PIPESTATUS[0]}}" > status')
+
+    assert status == 141
+    assert result.stderr == b""
+
+
+@pytest.mark.parametrize("redirection", [">&-", "> /dev/full"])
+def test_an_answer_that_cannot_be_written_is_no_bug_of_the_program(cli: CommandLine, redirection: str) -> None:
+    with PacedServer(10) as server:
+        command = shlex.join([*MAIN, "--base-url", server.base_url, "--model", "m", "x"])
+        result, status = _in_bash(cli, f"{command} {redirection}; echo $? > status")
+
+    assert status not in (0, 1)
+    assert b"bug" not in result.stderr
+    assert len(result.stderr.splitlines()) <= 2
+
+
+def test_a_closed_stderr_takes_nothing_from_the_answer(cli: CommandLine) -> None:
+    result, status = _in_bash(cli, f"{shlex.join([*MAIN, '--max-tokens', '8', 'Hi.'])} 2>&-; echo $? > status")
+
+    assert status == 0
+    assert result.stdout
 
 
 def _in_bash(cli: CommandLine, command: str) -> tuple[subprocess.CompletedProcess[bytes], int]:
