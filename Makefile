@@ -4,8 +4,13 @@ BIN := .venv/bin
 
 .PHONY: run test lint lock bench clean
 
-run: .venv/.run ## make run PROMPT="..." ARGS="--enable-guardrails"
-	$(BIN)/python main.py $(ARGS) $(if $(PROMPT),"$(PROMPT)")
+# The prompt travels through the environment as it was typed: no shell and no make may read anything into it.
+override PROMPT := $(value PROMPT)
+export PROMPT
+
+# make run PROMPT='What is the sky?' ARGS='--enable-guardrails'
+run: .venv/.run
+	@if [ -n "$$PROMPT" ]; then exec $(BIN)/python main.py $(ARGS) --prompt="$$PROMPT"; else exec $(BIN)/python main.py $(ARGS); fi
 
 test: .venv/.dev
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
@@ -17,6 +22,9 @@ lint: .venv/.dev
 
 bench: .venv/.dev
 	$(BIN)/python benchmarks/bench_startup.py
+	$(BIN)/python benchmarks/bench_first_token.py
+	$(BIN)/python benchmarks/bench_guard.py
+	$(BIN)/python benchmarks/bench_graph.py
 
 # The locked files follow the ranges in pyproject.toml.
 lock: .venv/.dev
@@ -29,11 +37,13 @@ clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/.run: requirements.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.txt
-	touch $@
+	@echo "setting up .venv, once" >&2
+	@$(PYTHON) -m venv .venv >&2
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.txt >&2
+	@touch $@
 
 .venv/.dev: requirements-dev.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt
-	touch .venv/.run $@
+	@echo "setting up .venv for development, once" >&2
+	@$(PYTHON) -m venv .venv >&2
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt >&2
+	@touch .venv/.run $@

@@ -35,10 +35,26 @@ def _prepare_process() -> None:
                 sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as we do
 
 
+def _use_own_environment(error: ModuleNotFoundError) -> None:
+    """Start again with the Python of `make run`'s environment; without one, say how to make it and end (78)."""
+    own = os.path.join(os.path.dirname(os.path.abspath(__file__)), ".venv", "bin", "python")
+    if os.path.exists(own) and sys.prefix != os.path.dirname(os.path.dirname(own)):
+        os.execv(own, [own, *sys.argv])  # noqa: S606 - our own interpreter, our own arguments
+    sys.stderr.write(
+        f"error: the package {error.name!r} is not installed for {sys.executable}\n"
+        "hint: `make run`, or the two lines of the README with pip, install everything\n"
+    )
+    sys.exit(78)
+
+
 if __name__ == "__main__":
     _prepare_process()
 
-import click  # noqa: E402  (after the clock and the signals)
+try:
+    import click
+except ModuleNotFoundError as error:  # pragma: no cover - needs a Python without the packages
+    _use_own_environment(error)
+    raise
 
 __all__ = ["cli", "main"]
 
@@ -71,6 +87,8 @@ class LazyGroup(click.Group):
         if not args or (args[0] not in COMMANDS and args[0] not in ("--help", "-h", "--version")):
             if len(args) > 1 and not args[0].startswith("-") and not args[1].startswith("-"):
                 _refuse_two_words(args)
+            elif len(args) == 1:
+                _note_near_command(args[0])
             args = [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
 
@@ -88,11 +106,21 @@ class LazyGroup(click.Group):
         run.format_options(click.Context(run, info_name=DEFAULT_COMMAND), formatter)
 
 
-def _refuse_two_words(args: list[str]) -> None:
+def _near_command(word: str) -> str:
     import difflib
 
-    near = difflib.get_close_matches(args[0], COMMANDS, n=1, cutoff=0.7)
-    hint = f"Did you mean the command '{near[0]}'?" if near else "Put a prompt of several words in quotes."
+    return "".join(difflib.get_close_matches(word, COMMANDS, n=1, cutoff=0.7))
+
+
+def _note_near_command(word: str) -> None:
+    near = _near_command(word) if word.isalpha() else ""
+    if near:
+        _say(f"note: asking {word!r} as a prompt; the command is called {near!r}")
+
+
+def _refuse_two_words(args: list[str]) -> None:
+    near = _near_command(args[0])
+    hint = f"Did you mean the command '{near}'?" if near else "Put a prompt of several words in quotes."
     raise click.UsageError(f"Got more than one prompt ({args[0]!r}, {args[1]!r}). {hint}")
 
 
@@ -140,6 +168,8 @@ def main(args: list[str] | None = None) -> int:
         return _exit_code_of(error)
 
 
+_PACKAGES = {"click", "httpx2", "msgspec", "openai", "pydantic", "rich"}
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 _OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 
 
@@ -176,6 +206,12 @@ def _exit_code_of(error: Exception) -> int:
         if error.hint:
             _say(f"hint: {error.hint}")
         return error.exit_code
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _PACKAGES:
+        _use_own_environment(error)
+    if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+        _say(f"error: the system refuses: {error.strerror}")
+        _say("hint: raise the limits (ulimit), or end other programs")
+        return 69
     if os.environ.get("KAYGRAPH_DEBUG"):
         raise error
     _say(f"error: a bug in this program ({type(error).__name__}); KAYGRAPH_DEBUG=1 shows where")

@@ -11,6 +11,7 @@ import random
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     import httpx2
 
     from utils.embedded_model.backend import EmbeddedBackend
+    from utils.failure_simulator import FailurePlan
     from utils.openai_stream import OpenAIBackend
-    from utils.render.sink import RenderOptions, Sink
+    from utils.render.sink import RenderOptions
 
 __all__ = ["execute"]
 
@@ -42,6 +44,7 @@ _SETTING_NAMES = {
 
 def execute(options: Mapping[str, Any], *, started_s: float | None) -> int:
     """Run the flow once with the options of `run`; returns the exit code. Raises AppError if no run came about."""
+    _require_packages()
     started_s = monotonic() if started_s is None else started_s
     try:
         return _Run(options, started_s).execute()
@@ -70,12 +73,18 @@ class _Run:
         )
         self._settings: Settings = self._loaded.settings
         self._choice: TargetChoice = choose_target(self._settings, origins=self._loaded.origins)
+        self._plan: FailurePlan | None = None
+        total_s = self._settings.timeout_s
+        self._deadline_s = None if total_s is None else started_s + total_s
 
     def execute(self) -> int:
         with ExitStack() as stack:
             backend = self._backend(stack)
             prompt = read_prompt(
-                self._options["prompt"], self._options["prompt_option"], limit_chars=self._settings.prompt_limit_chars
+                self._options["prompt"],
+                self._options["prompt_option"],
+                limit_chars=self._settings.prompt_limit_chars,
+                deadline_s=self._deadline_s,
             )
             import asyncio
 
@@ -84,7 +93,7 @@ class _Run:
     def _backend(self, stack: ExitStack) -> EmbeddedBackend | Callable[[], OpenAIBackend]:
         """The embedded backend with its child under way, or what makes a remote one once its imports are done."""
         settings, target = self._settings, self._choice.target
-        wrap = _fault_transport(settings) if settings.simulate_failures else None
+        wrap = self._faulty if settings.simulate_failures else None
         if target.is_embedded:
             from utils.embedded_model.backend import EmbeddedBackend
             from utils.render.fetch_progress import FetchProgressBar
@@ -127,11 +136,10 @@ class _Run:
         settings, choice, started_s = self._settings, self._choice, self._started_s
         loop = asyncio.get_running_loop()
         recorder = Recorder(started_s)
-        total_s = settings.timeout_s
         context = RunContext(
             clock=monotonic,
             started_s=started_s,
-            deadline_s=None if total_s is None else started_s + total_s,
+            deadline_s=self._deadline_s,
             listeners=(recorder.handle,),
         )
         breaker = Breaker()
@@ -164,7 +172,7 @@ class _Run:
         )
         try:
             with _signals(lambda cause: loop.call_soon_threadsafe(context.stop, cause)):
-                self._say_first(sinks, prompt)
+                self._say_first(prompt)
                 if choice.fell_back is not None:
                     context.emit(choice.fell_back)
                 report = await run_streaming_graph(graph, run_input, recorder)
@@ -175,20 +183,45 @@ class _Run:
             for sink in sinks:
                 sink.close()
             await backend.aclose()
+        self._say_last()
         if isinstance(context.stopped, OutputClosed):
             silence_stdout()
             return OutputClosed.exit_code
         return report.exit_code
 
-    def _say_first(self, sinks: list[Sink], prompt: PromptText) -> None:
+    def _faulty(self, inner: httpx2.AsyncBaseTransport) -> httpx2.AsyncBaseTransport:
+        from utils.failure_simulator import FaultTransport, demo_plan
+
+        self._plan = demo_plan(random.Random(self._settings.failure_seed))  # noqa: S311 - a demonstration
+        return FaultTransport(inner, self._plan)
+
+    def _say_first(self, prompt: PromptText) -> None:
         """What the user should know before the answer comes."""
+        choice = self._choice
+        is_unasked = choice.target.is_embedded and self._settings.model is None and self._settings.gguf is None
+        who = f"{choice.target.name} answers; OPENAI_API_KEY or --base-url asks another model" if is_unasked else ""
+        self._note(*self._loaded.warnings, prompt.notice, who)
+
+    def _say_last(self) -> None:
+        plan = self._plan
+        if plan is not None and plan.injected < plan.planned:
+            self._note(f"the answer ended before {plan.planned - plan.injected} of the planned failures could happen")
+
+    def _note(self, *lines: str) -> None:
         if self._options["quiet"]:
             return
         import click
 
-        for line in (*self._loaded.warnings, prompt.notice):
+        for line in lines:
             if line:
                 click.echo(f"note: {line}", err=True)
+
+
+def _require_packages() -> None:
+    """Raise ModuleNotFoundError now rather than after standard input was read: main.py may start the program again."""
+    for name in ("httpx2", "msgspec", "openai", "rich"):
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(f"no module named {name!r}", name=name)
 
 
 def _flags(options: Mapping[str, Any]) -> dict[str, object]:
@@ -208,15 +241,6 @@ def _render_options(options: Mapping[str, Any], settings: Settings) -> RenderOpt
         color=settings.color,
         monitor=settings.monitor_performance,
     )
-
-
-def _fault_transport(settings: Settings) -> Callable[[httpx2.AsyncBaseTransport], httpx2.AsyncBaseTransport]:
-    def wrap(inner: httpx2.AsyncBaseTransport) -> httpx2.AsyncBaseTransport:
-        from utils.failure_simulator import FaultTransport, demo_plan
-
-        return FaultTransport(inner, demo_plan(random.Random(settings.failure_seed)))  # noqa: S311 - a demonstration
-
-    return wrap
 
 
 def _signals(stop: Callable[[Stopped], object]) -> ExitStack:

@@ -7,11 +7,12 @@ import select
 import stat
 from dataclasses import dataclass
 
-from utils.errors import UsageProblem
+from utils.clock import Clock, monotonic
+from utils.errors import TotalTimeout, UsageProblem
 
 __all__ = ["DEMO_PROMPT", "PromptText", "read_prompt"]
 
-DEMO_PROMPT = "Explain in three short sentences what a circuit breaker does in a software system."
+DEMO_PROMPT = "Explain in two sentences why the sky is blue."
 _FIRST_BYTE_S = 3.0
 """How long a pipe may be silent before it counts as not meant for us (programs inherit pipes nobody writes to)."""
 _MAX_BYTES_PER_CHAR = 4
@@ -31,20 +32,28 @@ def read_prompt(
     option: str | None,
     *,
     limit_chars: int,
+    deadline_s: float | None = None,
+    clock: Clock = monotonic,
     stdin_fd: int = 0,
     first_byte_s: float = _FIRST_BYTE_S,
 ) -> PromptText:
     """The prompt of this run.
 
     Piped text stands before the argument. `-` waits for standard input and uses nothing else. Blocks while a pipe is
-    read to its end, but for its first byte at most *first_byte_s* seconds (without `-`).
-    Raises UsageProblem: two prompts, an empty standard input, bytes that are not UTF-8, more than *limit_chars*.
+    read to its end, but for its first byte at most *first_byte_s* seconds (without `-`), and never beyond the instant
+    *deadline_s* of *clock*, the end of the run's own time.
+    Raises TotalTimeout, or UsageProblem: two prompts, an empty standard input, bytes that are not UTF-8, more than
+    *limit_chars*.
     """
     if argument is not None and option is not None:
         raise UsageProblem("PROMPT and --prompt were both given", hint="give one of them")
     typed = argument if argument is not None else option
+
+    def read() -> str:
+        return _decoded(_read_all(stdin_fd, limit_chars, deadline_s, clock), limit_chars)
+
     if argument == "-":
-        text = _decoded(_read_all(stdin_fd, limit_chars), limit_chars)
+        text = read()
         if not text.strip():
             raise UsageProblem("standard input was empty", hint="pipe some text into `-`, or give a PROMPT")
         return PromptText(text)
@@ -56,12 +65,14 @@ def read_prompt(
         if typed is not None:
             return PromptText(typed, f"{silence}; `< /dev/null` avoids the wait")
         return PromptText(DEMO_PROMPT, f"{silence}: answering the demo prompt; `-` would wait for it")
-    piped = _decoded(_read_all(stdin_fd, limit_chars), limit_chars)
+    piped = read()
     if typed is None:
         if not piped.strip():
             raise UsageProblem("standard input was empty", hint="give a PROMPT, or pipe some text")
         return PromptText(piped)
-    return PromptText(f"{piped.rstrip()}\n\n{typed}" if piped.strip() else typed)
+    if not piped.strip():
+        return PromptText(typed, "standard input was empty: only PROMPT is asked")
+    return PromptText(f"{piped.rstrip()}\n\n{typed}")
 
 
 def _demo() -> PromptText:
@@ -79,12 +90,21 @@ def _kind(fd: int) -> str:
     return "pipe" if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else "file"
 
 
-def _read_all(fd: int, limit_chars: int) -> bytes:
+def _read_all(fd: int, limit_chars: int, deadline_s: float | None, clock: Clock) -> bytes:
     limit_bytes = limit_chars * _MAX_BYTES_PER_CHAR
     parts: list[bytes] = []
     size = 0
     try:
-        while size <= limit_bytes and (part := os.read(fd, _READ_BYTES)):
+        while size <= limit_bytes:
+            left_s = None if deadline_s is None else max(0.0, deadline_s - clock())
+            if not select.select([fd], [], [], left_s)[0]:
+                raise TotalTimeout(
+                    "standard input did not end within the time of the run",
+                    hint="raise --timeout, or end what writes into the pipe",
+                )
+            part = os.read(fd, _READ_BYTES)
+            if not part:
+                break
             parts.append(part)
             size += len(part)
     except OSError as error:

@@ -1,16 +1,19 @@
 """Bytes of a streamed chat completion to events, sans I/O: what each chunk means, and when an answer is whole.
 
-The completeness rule. An answer is whole only if the server gave a finish_reason (or, for targets where that is
-declared optional, sent `[DONE]`). The end of the body proves nothing: proxies and crashed workers end bodies
-properly. What comes after the finish_reason can no longer make the answer incomplete.
+The completeness rule. An answer is whole only if the server gave a finish_reason that says so (or, for targets where
+that is declared optional, sent `[DONE]`). The end of the body proves nothing: proxies and crashed workers end bodies
+properly. A finish_reason that we do not know (`abort`, `cancelled`, ...) is no completion. Text after a finish_reason
+takes it back; other things after it cannot make the answer incomplete any more, but an error is flagged.
 
 Only the fields that we use are decoded, into typed structs; unknown fields, further choices, `choices: []`,
-several deltas in one chunk and padding are normal input.
+several deltas in one chunk and padding are normal input. Usage and logprobs are extras: if they are malformed they are
+left out, and the answer stays.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -21,8 +24,18 @@ from utils.sse import MAX_EVENT_BYTES, ServerSentEvent, SSEDecoder
 
 __all__ = ["ChatStreamDecoder"]
 
+T = TypeVar("T")
+
 _MIN_DUPLICATE_CHARS = 3
 """Two identical events in a row with less text than this are far more likely two equal tokens ("ha" "ha")."""
+
+_WHOLE = {
+    *("stop", "eos", "eos_token", "end", "end_turn", "stop_sequence", "complete", "completed", "done"),
+    *("length", "max_tokens", "model_length", "tool_calls", "function_call"),
+}
+"""The finish_reasons that end an answer as it should end, in the spellings of the servers we know, in lower case."""
+_FILTERED = {"content_filter", "safety", "sensitive"}
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class _Logprob(msgspec.Struct, gc=False):
@@ -45,21 +58,27 @@ class _Choice(msgspec.Struct):
     index: int = 0
     delta: _Delta | None = None
     finish_reason: str | None = None
-    logprobs: _Logprobs | None = None
+    logprobs: msgspec.Raw = msgspec.Raw()
     error: Any = None
 
 
 class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
+    prompt_tokens: _Count = 0
+    completion_tokens: _Count = 0
+    total_tokens: _Count = 0
 
 
 class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
-    usage: _Usage | None = None
-    model: str | None = None
+    usage: msgspec.Raw = msgspec.Raw()
+    model: Any = None
     error: Any = None
+
+
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+_decode_usage = msgspec.json.Decoder(_Usage | None).decode
+_decode_logprobs = msgspec.json.Decoder(_Logprobs | None).decode
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class ChatStreamDecoder:
@@ -90,7 +109,6 @@ class ChatStreamDecoder:
         self._finish_reason_optional = finish_reason_optional
         self._scrub = scrub
         self._sse = SSEDecoder(max_event_bytes)
-        self._decode = msgspec.json.Decoder(_Chunk).decode
         self._is_opened = False
         self._has_refusal = False
         self._last_data = b""
@@ -106,7 +124,7 @@ class ChatStreamDecoder:
                 if self.is_done:
                     break
         except ProviderError as error:
-            self._fail(error)
+            self._fail(error, events)
         return events
 
     def finish(self) -> tuple[list[Event], Finished | Aborted]:
@@ -123,16 +141,21 @@ class ChatStreamDecoder:
                 except ProviderError as error:
                     # An event without its empty line that does not parse was cut inside: that is truncation.
                     if not isinstance(error, ProtocolError):
-                        self._fail(error)
+                        self._fail(error, events)
         return events, self._verdict()
 
     def _verdict(self) -> Finished | Aborted:
         if self.failure is not None:
             return Aborted(self.failure)
-        if self.finish_reason == "content_filter":
+        if (self.finish_reason or "").lower() in _FILTERED:
             return Aborted(ContentFiltered("the server's content filter ended the answer", hint="rephrase the prompt"))
         if self.finish_reason is not None:
-            return Finished(self.finish_reason)
+            if self.finish_reason.lower() in _WHOLE:
+                return Finished(self.finish_reason)
+            said = f"the server ended the stream with finish_reason {self.finish_reason!r}"
+            return Aborted(
+                StreamTruncated(f"{said} after {self.chars} characters", hint="the answer is not whole; run again")
+            )
         if self.is_done and self._finish_reason_optional and self._is_opened:
             return Finished("stop")
         if not self._is_opened:
@@ -143,12 +166,13 @@ class ChatStreamDecoder:
             hint += " (for a server that never sends one, such as old Ollama: KAYGRAPH_FINISH_REASON_OPTIONAL=true)"
         return Aborted(StreamTruncated(f"the stream ended {how} after {self.chars} characters", hint=hint))
 
-    def _fail(self, error: ProviderError) -> None:
+    def _fail(self, error: ProviderError, events: list[Event]) -> None:
         # A failure behind the finish_reason (a broken usage event, say) takes nothing from the answer.
         if self.finish_reason is None:
             self.failure = error
         else:
             self.is_done = True
+            events.append(Flagged("error_after_finish", self.chars, self.chars))
 
     def _error(self, body: object) -> ProviderError:
         return classify_error_object(scrubbed(body, self._scrub))
@@ -161,24 +185,26 @@ class ChatStreamDecoder:
         if sse_event.event == b"error":
             raise self._error(_loosely_decoded(data))
         try:
-            chunk = self._decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            chunk = _decode_chunk(data)
+        except _UNDECODABLE as error:
+            reason = "nested too deeply" if isinstance(error, RecursionError) else shortened(error)
             raise ProtocolError(
-                f"the server sent an event that cannot be decoded ({len(data)} bytes: {error})",
+                f"the server sent an event that cannot be decoded ({len(data)} bytes: {reason})",
                 hint="run again; if it stays, the server or a proxy before it is broken",
             ) from error
         if chunk.error is not None:
             raise self._error(chunk.error)
         if not self._is_opened:
             self._is_opened = True
-            events.append(Opened(self._target, shortened(self._scrub(chunk.model or "")), self._attempt))
+            events.append(Opened(self._target, self._name(chunk.model), self._attempt))
         for choice in chunk.choices or ():
             # We never ask for more than one choice; a server that sends more is read as far as we asked.
             if choice.index == 0:
                 self._take_choice(choice, data, events)
-        if chunk.usage is not None:
-            usage = chunk.usage
-            events.append(Usage(usage.prompt_tokens, usage.completion_tokens, usage.total_tokens))
+        if chunk.usage:
+            usage = _leniently(_decode_usage, chunk.usage)
+            if usage is not None:
+                events.append(Usage(usage.prompt_tokens, usage.completion_tokens, usage.total_tokens))
         self._last_data = data
 
     def _take_choice(self, choice: _Choice, data: bytes, events: list[Event]) -> None:
@@ -190,7 +216,10 @@ class ChatStreamDecoder:
             text = (delta.content or "") + (delta.refusal or "")
             if text:
                 start, self.chars = self.chars, self.chars + len(text)
-                events.append(TextDelta(text, _tokens(choice.logprobs)))
+                events.append(TextDelta(text, _tokens(choice.logprobs) if choice.logprobs else ()))
+                if self.finish_reason is not None:
+                    self.finish_reason = None
+                    events.append(Flagged("text_after_finish", start, self.chars))
                 if delta.refusal and not self._has_refusal:
                     self._has_refusal = True
                     events.append(Flagged("refusal", start, self.chars))
@@ -198,20 +227,33 @@ class ChatStreamDecoder:
                     events.append(Flagged("duplicated_event", start, self.chars))
         if choice.finish_reason == "error" or choice.error is not None:
             raise self._error(choice.error or "the provider ended the answer with finish_reason 'error'")
-        if choice.finish_reason:
-            self.finish_reason = choice.finish_reason
+        reason = self._name(choice.finish_reason)
+        if reason and reason.lower() not in ("null", "none"):
+            self.finish_reason = reason
+
+    def _name(self, value: object) -> str:
+        """A short text of the server's, fit for people and free of the user's key."""
+        return shortened(self._scrub(value)) if isinstance(value, str) else ""
 
 
-def _tokens(logprobs: _Logprobs | None) -> tuple[TokenLogprob, ...]:
+def _tokens(raw: msgspec.Raw) -> tuple[TokenLogprob, ...]:
+    logprobs = _leniently(_decode_logprobs, raw)
     if logprobs is None or not logprobs.content:
         return ()
     return tuple(TokenLogprob(item.token, item.logprob) for item in logprobs.content if item.logprob is not None)
 
 
+def _leniently(decode: Callable[[msgspec.Raw], T], raw: msgspec.Raw) -> T | None:
+    try:
+        return decode(raw)
+    except _UNDECODABLE:
+        return None
+
+
 def _loosely_decoded(data: bytes) -> object:
     try:
         decoded = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNDECODABLE:
         return data.decode("utf-8", "replace")
     if isinstance(decoded, dict) and decoded.get("error") is not None:
         return decoded["error"]

@@ -18,23 +18,45 @@ from utils.errors import (
     ServerFailure,
 )
 
-__all__ = ["Scrub", "classify_error_object", "classify_status", "parse_retry_after", "scrubbed", "shortened"]
+__all__ = [
+    "Scrub",
+    "classify_error_object",
+    "classify_status",
+    "key_scrubber",
+    "parse_retry_after",
+    "scrubbed",
+    "shortened",
+]
 
 _MAX_MESSAGE_CHARS = 300
 _HINT_KEY = "check OPENAI_API_KEY or --api-key, and that the key belongs to this server"
 _HINT_QUOTA = "the account has no credit left: check its plan and billing"
 _HINT_MODEL = "check --model and --base-url; the server's list of models is at /models"
 _HINT_REQUEST = "change the prompt or the parameters; the same request will be refused again"
+_HINT_CONTEXT = "shorten the prompt, or choose a model with a longer context"
 _HINT_BUSY = "wait and run again, or raise --retries"
 _HINT_DOWN = "run again later, or use another --base-url"
 
+_TOO_LONG = {"context_length_exceeded", "exceed_context_size_error"}
 _UNSUPPORTED_PARAMETER = re.compile(
     r"\b(temperature|top_logprobs|logprobs|seed|stop|max_completion_tokens|max_tokens|stream_options)\b"
 )
 
 
+_INVISIBLE = "[\\s\u00ad\u200b-\u200f\u2028-\u202f\u2060-\u2064\ufeff]*"
+
 Scrub = Callable[[str], str]
 """Takes the user's key out of a text."""
+
+
+def key_scrubber(key: str | None) -> Scrub:
+    """Replaces *key* by `[key]`, also percent-encoded or broken by white space and invisible characters."""
+    if not key:
+        return str
+    # Each character as it is or percent-encoded; between two of them anything that a person does not see.
+    written = (f"(?:{re.escape(c)}|{''.join(f'%{b:02x}' for b in c.encode())})" for c in key)
+    pattern = re.compile(_INVISIBLE.join(written), re.IGNORECASE)
+    return lambda text: pattern.sub("[key]", text)
 
 
 def scrubbed(body: object, scrub: Scrub) -> object:
@@ -81,7 +103,7 @@ def classify_status(
     message, codes, parameter = _parts(body)
     said = f": {message}" if message else ""
     what = f"{target} answered {status}{said}"
-    if "insufficient_quota" in codes:
+    if "insufficient_quota" in codes or status == 402:
         return AuthFailed(what, hint=_HINT_QUOTA, status=status)
     if status in (401, 403):
         return AuthFailed(what, hint=_HINT_KEY, status=status)
@@ -92,12 +114,15 @@ def classify_status(
     elif status in (408, 409) or status >= 500:
         error = ServerFailure(what, hint=_HINT_DOWN, status=status, retry_after_s=retry_after_s)
     elif 300 <= status < 400:
-        return ServerFailure(what, hint="the server redirects; give its final address with --base-url", status=status)
+        moved = ServerFailure(what, hint="the server redirects; give its final address with --base-url", status=status)
+        moved.is_retryable = False
+        return moved
     else:
         if parameter is None and status in (400, 422):
             found = _UNSUPPORTED_PARAMETER.search(message)
             parameter = found.group(1) if found else None
-        return RequestRefused(what, hint=_HINT_REQUEST, status=status, parameter=parameter)
+        hint = _HINT_CONTEXT if codes & _TOO_LONG else _HINT_REQUEST
+        return RequestRefused(what, hint=hint, status=status, parameter=parameter)
     if should_retry is False:
         error.is_retryable = False
     return error
@@ -115,7 +140,9 @@ def classify_error_object(body: object) -> ProviderError:
         return AuthFailed(what, hint=_HINT_KEY)
     if codes & {"model_not_found", "404"}:
         return ModelNotFound(what, hint=_HINT_MODEL)
-    if codes & {"invalid_request_error", "context_length_exceeded", "exceed_context_size_error", "400", "422"}:
+    if codes & _TOO_LONG:
+        return RequestRefused(what, hint=_HINT_CONTEXT)
+    if codes & {"invalid_request_error", "400", "422"}:
         return RequestRefused(what, hint=_HINT_REQUEST)
     return ServerFailure(what, hint=_HINT_DOWN)
 

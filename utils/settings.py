@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -39,6 +39,7 @@ __all__ = [
     "Settings",
     "deadlines",
     "display",
+    "in_effect",
     "load",
     "parameters",
 ]
@@ -271,7 +272,20 @@ def _error(given: Mapping[str, Given], problems: Mapping[str, tuple[str, str]]) 
 
 def display(settings: Settings, name: str) -> str:
     """The value of one setting as people may see it: keys masked, the system prompt only by its length."""
-    value = getattr(settings, name)
+    return _for_people(settings, name, getattr(settings, name))
+
+
+def in_effect(loaded: Loaded, name: str, *, target: Target | None) -> tuple[str, str]:
+    """The value of one setting that a run against *target* goes by, and its origin; both for people."""
+    settings = loaded.settings
+    if getattr(settings, name) is None:
+        value = getattr(parameters(settings, target=target), name, None)
+        if value is not None:
+            return _for_people(settings, name, value), "the embedded model's default"
+    return display(settings, name), loaded.origins[name]
+
+
+def _for_people(settings: Settings, name: str, value: Any) -> str:
     key = settings.api_key.get_secret_value() if settings.api_key else ""
     if isinstance(value, SecretStr):
         return sources.mask_key(value.get_secret_value())

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from utils.embedded_model.spec import home_directory
 from utils.errors import AppError, ConfigError, UsageProblem
 
 __all__ = [
@@ -71,6 +72,7 @@ _KEY_LIKE = re.compile(
     re.VERBOSE,
 )
 _BEARER = re.compile(r"(?i)\b(bearer\s+)\S+")
+_URL_HINT = "for example http://localhost:8080/v1"
 _TOML_POSITION = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)\s*$")
 
 
@@ -110,10 +112,10 @@ class Given:
 
     @property
     def way_out(self) -> str:
-        """The general hint for a value of this source."""
+        """The general hint for a value of this source; may be empty."""
         match self.source:
             case "flag":
-                return "--help tells what each option takes"
+                return ""  # the message tells what the option takes, and the user sees what was typed
             case "environment":
                 return f"correct or unset {self.label}"
             case "file":
@@ -189,14 +191,14 @@ def checked_base_url(text: str) -> str:
     """
     url = text.strip()
     if " " in url or not url.isprintable():
-        raise BadValue("must not contain blanks or control characters")
+        raise BadValue("must not contain blanks or control characters", hint=_URL_HINT)
     scheme, separator, rest = url.partition("://")
     if not separator:
         host_like = re.match(r"(localhost|[\w.-]+\.[\w-]+|[\w-]+:\d+|\[[\da-fA-F:]+\])(?=[:/]|$)", url)
-        hint = f"did you mean http://{_without_secrets(url)}?" if host_like and "@" not in url else ""
+        hint = f"did you mean http://{_without_secrets(url)}?" if host_like and "@" not in url else _URL_HINT
         raise BadValue("must start with http:// or https://", hint=hint)
     if scheme.lower() not in ("http", "https"):
-        raise BadValue(f"must start with http:// or https://, not {mask_key_like(scheme[:20])}://")
+        raise BadValue(f"must start with http:// or https://, not {mask_key_like(scheme[:20])}://", hint=_URL_HINT)
     if "@" in re.split(r"[/?#]", rest, maxsplit=1)[0]:
         raise BadValue("must not contain a user name or password", hint="give the key with OPENAI_API_KEY or --api-key")
     if "?" in url or "#" in url:
@@ -209,9 +211,7 @@ def checked_base_url(text: str) -> str:
     except ValueError:
         host, port = "", None
     if not host or port == 0 or re.search(r"[\\<>\"{}|^`%*]", parts.netloc):
-        raise BadValue(
-            "must name a host (and a port from 1 to 65535, if any)", hint="for example http://localhost:8080/v1"
-        )
+        raise BadValue("must name a host (and a port from 1 to 65535, if any)", hint=_URL_HINT)
     url = url.rstrip("/")
     if parts.path.rstrip("/").endswith("/completions"):
         raise BadValue("must end before /chat/completions", hint=f"for example {scheme.lower()}://{parts.netloc}/v1")
@@ -281,8 +281,8 @@ def default_config_file(environ: Mapping[str, str]) -> Path | None:
     """`$XDG_CONFIG_HOME` or `~/.config`, then `kaygraph-streaming-llm/config.toml`; None without a home directory."""
     base = environ.get("XDG_CONFIG_HOME", "")
     if not os.path.isabs(base):  # the XDG specification: a relative path is to be ignored
-        home = environ.get("HOME") or os.path.expanduser("~")
-        if not os.path.isabs(home):
+        home = home_directory(environ)
+        if home is None:
             return None
         base = os.path.join(home, ".config")
     return Path(base, "kaygraph-streaming-llm", "config.toml")
@@ -303,7 +303,12 @@ def from_file(
     table = _parse(path, data)
     key = table.get("api_key")
     secrets = (*secrets, key) if isinstance(key, str) else tuple(secrets)
-    for name in table:
+    for name, value in table.items():
+        if _is_table(value):
+            raise ConfigError(
+                f"{path}: [{shown(name, secrets)[1:-1]}] is a section, and a settings file has none",
+                hint='settings stand at the top level without a [section], such as model = "gpt-4o-mini"',
+            )
         if name not in known:
             guess = nearest(name, known)
             hint = f"did you mean {guess}?" if guess else f"known settings: {', '.join(known)}"
@@ -319,6 +324,10 @@ def from_file(
     return {name: Given(name, value, "file", str(path)) for name, value in table.items()}
 
 
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict) for item in value))
+
+
 def _read(path: Path, *, must_exist: bool) -> tuple[bytes, int] | None:
     try:
         # Mode and content of one open file: between a check by name and the reading the file could be replaced.
@@ -329,7 +338,8 @@ def _read(path: Path, *, must_exist: bool) -> tuple[bytes, int] | None:
         if not must_exist:
             return None
         raise ConfigError(
-            f"{path}: no such file", hint="`python main.py config init` writes one to start from"
+            f"{path}: no such file",
+            hint='correct the path or leave it out; a settings file has lines such as model = "gpt-4o-mini"',
         ) from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a directory, not a settings file", hint="name the TOML file in it") from None

@@ -36,7 +36,9 @@ def error_of_transport(error: Exception, target: str) -> AppError:
         return error
     causes = _causes(error)
     ours = _of_causes(causes, target)
-    ours.simulated = any(getattr(cause, "simulated", False) for cause in causes)
+    if any(getattr(cause, "simulated", False) for cause in causes):
+        ours.simulated = True
+        ours.hint = "the failure was asked for; --retries says how many are survived"
     return ours
 
 

@@ -80,5 +80,5 @@ def test_every_demo_plan_has_a_fault_before_the_answer_and_one_in_it(seed: int) 
     first, second = plan.next_fault(), plan.next_fault()
     assert isinstance(first, RefusedConnection)
     assert isinstance(second, CutAfterEvents)
-    assert 6 <= second.events <= 24
+    assert 4 <= second.events <= 9
     assert plan.next_fault() is None

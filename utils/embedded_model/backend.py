@@ -16,8 +16,9 @@ from utils.run_context import Request, Target
 from utils.watchdog import Watchdog
 
 if TYPE_CHECKING:
+    from utils.chat_reader import ChatReader
     from utils.embedded_model.fetch import ProgressCallback
-    from utils.openai_stream import ChatStream, OpenAIBackend, TransportWrapper
+    from utils.openai_stream import OpenAIBackend, TransportWrapper
 
 __all__ = ["EmbeddedBackend"]
 
@@ -121,15 +122,15 @@ class EmbeddedBackend:
 
 
 class _EmbeddedStream:
-    """A ChatStream that tells a dead child from a broken connection."""
+    """A ChatReader that tells a dead child from a broken connection."""
 
-    def __init__(self, stream: ChatStream, server: EmbeddedServer, watchdog: Watchdog) -> None:
+    def __init__(self, stream: ChatReader, server: EmbeddedServer, watchdog: Watchdog) -> None:
         self._stream = stream
         self._server = server
         self._watchdog = watchdog
 
     async def next_batch(self) -> list[Event]:
-        """See ChatStream. Raises EmbeddedModelError if the child has died."""
+        """See ChatReader. Raises EmbeddedModelError if the child has died."""
         try:
             return await self._stream.next_batch()
         except ConnectionLost as error:

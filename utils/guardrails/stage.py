@@ -116,7 +116,9 @@ class _Guards:
     def _answer_events(self, events: list[GuardEvent], source: TextDelta | None) -> list[Event]:
         if source is not None and source.tokens:
             only = events[0] if len(events) == 1 else None
-            if isinstance(only, TextDelta) and only.text == source.text and not self._blanked:
+            is_verbatim = isinstance(only, TextDelta) and only.text == source.text
+            # A server may send tokens ahead of their text, or others than it.
+            if is_verbatim and not self._blanked and "".join(token.text for token in source.tokens) == source.text:
                 return [source]
             self._blanked += [TokenLogprob("", token.logprob) for token in source.tokens]
         if not self._blanked:

@@ -65,6 +65,7 @@ def decide(
     if not error.is_retryable or attempt > policy.retries:
         return GiveUp(error)
     if delivered_chars and not can_replay:
+        error.hint = "run again; with --seed or --temperature 0 a cut answer can go on where it stopped"
         return GiveUp(error)
     asked_s = error.retry_after_s
     if asked_s is not None and asked_s > policy.max_wait_s:

@@ -34,7 +34,7 @@ __all__ = ["Backend", "ChatSource", "Opener", "ResilientStream"]
 
 
 class ChatSource(Protocol):
-    """One open answer (see `openai_stream.ChatStream`)."""
+    """One open answer (see `chat_reader.ChatReader`)."""
 
     async def next_batch(self) -> list[Event]:
         """The next events; the last batch ends with `Finished`. Raises AppError."""
