@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
@@ -86,9 +86,7 @@ class _Run:
                 limit_chars=self._settings.prompt_limit_chars,
                 deadline_s=self._deadline_s,
             )
-            import asyncio
-
-            return asyncio.run(self._stream(backend, prompt))
+            return _run_loop(self._stream(backend, prompt), leave=stack.close)
 
     def _backend(self, stack: ExitStack) -> EmbeddedBackend | Callable[[], OpenAIBackend]:
         """The embedded backend with its child under way, or what makes a remote one once its imports are done."""
@@ -183,7 +181,7 @@ class _Run:
             for sink in sinks:
                 sink.close()
             await backend.aclose()
-        self._say_last()
+        self._say_last(report)
         if isinstance(context.stopped, OutputClosed):
             silence_stdout()
             return OutputClosed.exit_code
@@ -197,12 +195,13 @@ class _Run:
 
     def _say_first(self, prompt: PromptText) -> None:
         """What the user should know before the answer comes."""
-        choice = self._choice
-        is_unasked = choice.target.is_embedded and self._settings.model is None and self._settings.gguf is None
-        who = f"{choice.target.name} answers; OPENAI_API_KEY or --base-url asks another model" if is_unasked else ""
-        self._note(*self._loaded.warnings, prompt.notice, who)
+        self._note(*self._loaded.warnings, prompt.notice)
 
-    def _say_last(self) -> None:
+    def _say_last(self, report: RunReport) -> None:
+        """What explains the answer that came."""
+        settings, target = self._settings, self._choice.target
+        if report.text and target.is_embedded and settings.model is None and settings.gguf is None:
+            self._note(f"{target.name} answered; OPENAI_API_KEY or --base-url asks another model")
         plan = self._plan
         if plan is not None and plan.injected < plan.planned:
             self._note(f"the answer ended before {plan.planned - plan.injected} of the planned failures could happen")
@@ -215,6 +214,29 @@ class _Run:
         for line in lines:
             if line:
                 click.echo(f"note: {line}", err=True)
+
+
+def _run_loop(main: Coroutine[Any, Any, int], *, leave: Callable[[], None]) -> int:
+    """`asyncio.run`, but a thread that hangs in a name look-up, which nothing can cancel, is not waited for."""
+    import asyncio
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    pending: set[Future[Any]] = set()
+
+    class Lookups(ThreadPoolExecutor):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            future = super().submit(fn, *args, **kwargs)
+            pending.add(future)
+            future.add_done_callback(pending.discard)
+            return future
+
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_default_executor(Lookups())
+        code = runner.run(main)
+        if pending:
+            leave()
+            os._exit(code)
+        return code
 
 
 def _require_packages() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import shlex
 import stat
 import tomllib
@@ -46,6 +47,8 @@ PREFIX = "KAYGRAPH_"
 OPENAI_NAMES = {"api_key": "OPENAI_API_KEY", "base_url": "OPENAI_BASE_URL"}
 """Also read; the KAYGRAPH_ variable wins, because it was set for this program alone."""
 
+_PIPE_S = 3.0
+"""How long a pipe in the place of the file may take for its content."""
 MAX_FILE_BYTES = 1 << 20
 """A settings file is some hundred bytes; the bound keeps `--config /dev/zero` from filling the memory."""
 
@@ -331,9 +334,11 @@ def _is_table(value: object) -> bool:
 def _read(path: Path, *, must_exist: bool) -> tuple[bytes, int] | None:
     try:
         # Mode and content of one open file: between a check by name and the reading the file could be replaced.
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            data = file.read(MAX_FILE_BYTES + 1)
+        # Without O_NONBLOCK a named pipe that nobody writes to would be waited for.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            status = os.fstat(file.fileno())
+            mode = stat.S_IMODE(status.st_mode)
+            data = _read_pipe(path, file.fileno()) if stat.S_ISFIFO(status.st_mode) else file.read(MAX_FILE_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         if not must_exist:
             return None
@@ -355,6 +360,19 @@ def _read(path: Path, *, must_exist: bool) -> tuple[bytes, int] | None:
             f"{path}: is larger than 1 MiB, so it is no settings file", hint="name another file with --config"
         )
     return data, mode
+
+
+def _read_pipe(path: Path, fd: int) -> bytes:
+    """What a shell's `<(...)` holds; each piece may take `_PIPE_S` seconds."""
+    data = b""
+    while len(data) <= MAX_FILE_BYTES and select.select([fd], [], [], _PIPE_S)[0]:
+        piece = os.read(fd, MAX_FILE_BYTES)
+        if not piece:
+            break
+        data += piece
+    if not data:
+        raise ConfigError(f"{path}: is a pipe without content", hint="name another file with --config")
+    return data
 
 
 def _parse(path: Path, data: bytes) -> dict[str, object]:

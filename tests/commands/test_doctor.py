@@ -4,42 +4,44 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import json
-import os
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from commands import doctor
-from commands.doctor import CHECKS, REQUIREMENTS, Finding, Situation, command, examine
+from commands.doctor import command
+from tests.commands.doctor_runs import KEY, findings, run
 from tests.support.scripted_server import Action, CloseBeforeResponse, ScriptedServer, Send, wait_until
 from tests.support.wire import delta, finish, sse, stream_response
+from utils.diagnosis import environment, examination
+from utils.diagnosis.environment import REQUIREMENTS
+from utils.diagnosis.examination import CHECKS, examine
+from utils.diagnosis.findings import Finding, Situation
 from utils.embedded_model import backend, spec, store
 from utils.embedded_model.ready import Ready
 from utils.errors import ConfigError, EmbeddedModelError
+from utils.openai_stream import OpenAIBackend
 
 ROOT = Path(__file__).resolve().parents[2]
-KEY = "sk-proj-0123456789abcdef"
 
 
 @pytest.fixture(autouse=True)
-def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An environment in which nothing is configured and nothing is fetched."""
-    for name in tuple(os.environ):
-        if name.startswith(("KAYGRAPH_", "OPENAI_", "XDG_")) or name == "NO_COLOR":
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("KAYGRAPH_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("TERM", "xterm")
+def listing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every server answers and lists one model, without a connection."""
+
+    async def list_models(self: OpenAIBackend, watchdog: object, deadline_s: float) -> list[str]:
+        return ["m"]
+
+    monkeypatch.setattr(OpenAIBackend, "list_models", list_models)
 
 
 @pytest.fixture
@@ -52,22 +54,6 @@ def fetched_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "describe", describe)
 
 
-def run(*arguments: str, **environ: str) -> Result:
-    result = CliRunner().invoke(command, arguments, env=environ)
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    assert result.stderr == ""
-    return result
-
-
-def findings(*arguments: str, code: int = 0, **environ: str) -> dict[tuple[str, str], dict[str, Any]]:
-    result = run("--json", *arguments, **environ)
-    assert result.exit_code == code, result.stdout
-    answer = json.loads(result.stdout)
-    assert answer["exit_code"] == code
-    assert answer["ok"] is (code == 0)
-    return {(row["section"], row["name"]): row for row in answer["findings"]}
-
-
 def test_with_nothing_configured_a_run_would_work(tmp_path: Path) -> None:
     result = run()
     assert result.exit_code == 0
@@ -77,7 +63,10 @@ def test_with_nothing_configured_a_run_would_work(tmp_path: Path) -> None:
     assert sections == ["system:", "packages:", "settings:", "target:", "embedded model:", "terminal:"]
     for line in (
         f"       file                   none (looked for {tmp_path}/.config/kaygraph-streaming-llm/config.toml)",
-        "       temperature            not set  (default)",
+        "       temperature            0.2  (the embedded model's default)",
+        "       max_tokens             512  (the embedded model's default)",
+        "       seed                   1  (the embedded model's default)",
+        "       stop                   none  (default)",
         "       timeout_s              600  (default)",
         "  ok   answers                smollm2-135m-instruct (embedded), because: no API key and no base URL",
         f"       file                   {model}",
@@ -117,9 +106,9 @@ def test_the_bounds_are_those_of_the_project_file() -> None:
 def test_versions_are_compared_as_numbers(
     monkeypatch: pytest.MonkeyPatch, version: str, bounds: str, is_within: bool
 ) -> None:
-    monkeypatch.setattr(doctor, "REQUIREMENTS", {"some": bounds})
+    monkeypatch.setattr(environment, "REQUIREMENTS", {"some": bounds})
     monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
-    [finding] = examine(Situation({}, {}), [doctor.check_packages])
+    [finding] = examine(Situation({}, {}), [environment.check_packages])
     assert finding.status == ("ok" if is_within else "warn")
     if not is_within:
         assert finding.detail == f"{version}, but {bounds} is what was tested"
@@ -182,8 +171,7 @@ def test_the_first_failure_decides_the_exit_code(monkeypatch: pytest.MonkeyPatch
         raise ConfigError("second")
         yield
 
-    monkeypatch.setattr(doctor, "CHECKS", (check_one, check_two))
-    monkeypatch.setattr(doctor.examine, "__defaults__", ((check_one, check_two),))
+    monkeypatch.setattr(examination.examine, "__defaults__", ((check_one, check_two),))
     result = run()
     assert result.exit_code == 69
     assert result.stdout.splitlines() == [
@@ -313,6 +301,29 @@ def test_an_unusable_cache_matters_only_where_the_embedded_model_answers(tmp_pat
     assert row["status"] == "warn"
 
 
+def test_a_server_gets_no_defaults_of_the_embedded_model() -> None:
+    rows = findings("--base-url", "http://h/v1")
+    for name in ("temperature", "max_tokens", "seed"):
+        assert (rows["settings", name]["detail"], rows["settings", name]["origin"]) == ("not set", "default")
+
+
+def test_a_given_value_goes_before_the_default_of_the_embedded_model() -> None:
+    row = findings(KAYGRAPH_TEMPERATURE="0")["settings", "temperature"]
+    assert (row["detail"], row["origin"]) == ("0", "environment KAYGRAPH_TEMPERATURE")
+
+
+def test_a_cache_in_which_nothing_can_be_made_is_told_before_the_download() -> None:
+    """Even the superuser, whom no permission stops, makes nothing in /proc."""
+    row = findings(code=78, HOME="/proc/nope", KAYGRAPH_CACHE_DIR="")["embedded model", "problem"]
+    assert row["detail"].startswith("cannot use the model cache '/proc/nope/.cache/kaygraph-streaming-llm': ")
+    assert row["hint"] == "set KAYGRAPH_CACHE_DIR to a directory that you may write"
+    assert ("embedded model", "problem") not in findings("--base-url", "http://h/v1", KAYGRAPH_CACHE_DIR="/proc/nope")
+
+
+def test_a_cache_that_is_not_needed_any_more_is_not_tried(fetched_model: None) -> None:
+    assert findings(KAYGRAPH_CACHE_DIR="/proc/nope")["embedded model", "file"]["status"] == "ok"
+
+
 def test_a_corrupt_model_is_told(tmp_path: Path) -> None:
     path = tmp_path / "cache" / spec.PINNED.file_name
     path.parent.mkdir()
@@ -378,6 +389,16 @@ def test_colours_and_terminal_are_told() -> None:
     assert rows["terminal", "NO_COLOR"]["detail"] == "set: no colours"
     assert rows["terminal", "TERM"]["detail"] == "dumb, 77 columns"
     assert rows["terminal", "stdout"]["detail"] == "not a terminal: plain text, no colours, utf-8"
+
+
+def test_long_lines_are_wrapped_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run("-m", "gpt-4", COLUMNS="70").stdout
+    monkeypatch.setattr(doctor, "sys", SimpleNamespace(stdout=SimpleNamespace(isatty=lambda: True, encoding="utf-8")))
+    wrapped = run("-m", "gpt-4", COLUMNS="70").stdout
+    assert max(map(len, whole.splitlines())) > 70
+    assert whole.split() == wrapped.split()
+    for line in wrapped.splitlines():
+        assert len(line) < 70 or len(line.split()[-1]) > 20, "only what cannot be broken is longer"
 
 
 def test_output_comes_out_whole_where_the_terminal_lacks_characters() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import pwd
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -11,8 +13,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
 from utils.run_context import EMBEDDED, Deadlines, Parameters, Target
-from utils.settings import EMBEDDED_SEED, Settings, deadlines, display, load, parameters
-from utils.settings_sources import rank
+from utils.settings import EMBEDDED_SEED, Settings, deadlines, display, in_effect, load, parameters
+from utils.settings_sources import default_config_file, rank
 
 # field -> (flag, environment text, file), and what each of them becomes
 VALUES: dict[str, tuple[tuple[object, object], tuple[str, object], tuple[object, object]]] = {
@@ -188,11 +190,14 @@ def test_a_model_file_is_found_from_where_it_was_named(tmp_path: Path, monkeypat
         ({"XDG_CONFIG_HOME": "", "HOME": "{base}"}, ".config"),
         ({"XDG_CONFIG_HOME": "relative/is/ignored", "HOME": "{base}"}, ".config"),
         ({"HOME": "{base}"}, ".config"),
+        ({"HOME": ""}, ".config"),
+        ({}, ".config"),
     ],
 )
 def test_the_default_file_is_read_from_the_users_configuration(
-    tmp_path: Path, environ: dict[str, str], place: str
+    tmp_path: Path, environ: dict[str, str], place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: SimpleNamespace(pw_dir=str(tmp_path)))
     environ = {name: value.format(base=tmp_path) for name, value in environ.items()}
     assert load({}, environ=environ).config_file is None
     config = tmp_path / place / "kaygraph-streaming-llm" / "config.toml"
@@ -200,6 +205,11 @@ def test_the_default_file_is_read_from_the_users_configuration(
     config.write_text("seed = 7\n", encoding="utf-8")
     loaded = load({}, environ=environ)
     assert (loaded.settings.seed, loaded.origins["seed"], loaded.config_file) == (7, f"file {config}", config)
+
+
+def test_without_any_home_directory_there_is_no_default_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: SimpleNamespace(pw_dir=""))
+    assert default_config_file({"HOME": ""}) is None
 
 
 def test_a_file_where_the_configuration_directory_should_be_is_like_no_configuration(tmp_path: Path) -> None:
@@ -258,6 +268,17 @@ def test_only_the_embedded_model_gets_a_seed_that_nobody_gave() -> None:
     assert parameters(Settings(seed=0), target=embedded).seed == 0
     assert parameters(Settings(), target=server).seed is None
     assert parameters(Settings()).seed is None
+
+
+def test_the_value_in_effect_is_what_the_target_is_asked_with() -> None:
+    environ = {"HOME": "/nowhere", "KAYGRAPH_SEED": "7"}
+    loaded = load({}, environ=environ)
+    embedded, server = Target(EMBEDDED, "m"), Target("http://a/v1", "m")
+    assert in_effect(loaded, "temperature", target=embedded) == ("0.2", "the embedded model's default")
+    assert in_effect(loaded, "seed", target=embedded) == ("7", "environment KAYGRAPH_SEED")
+    assert in_effect(loaded, "model", target=embedded) == ("not set", "default")
+    for target in (server, None):
+        assert in_effect(loaded, "temperature", target=target) == ("not set", "default")
 
 
 @pytest.mark.parametrize(
