@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +11,7 @@ from utils.embedded_model.fetch import fetch
 from utils.embedded_model.server import EmbeddedServer
 from utils.embedded_model.spec import PINNED
 from utils.events import Interrupted, Resumed, Retrying, TextDelta
-from utils.failure_simulator import CutAfterEvents, FailurePlan, Fault, FaultTransport, RefusedConnection, demo_plan
+from utils.failure_simulator import CutAfterEvents, FailurePlan, Fault, FaultTransport, RefusedConnection
 from utils.run_context import Parameters
 
 PARAMETERS = Parameters(temperature=0.7, max_tokens=24, seed=7, logprobs=True)
@@ -72,13 +71,3 @@ def test_an_answer_with_failures_equals_the_uninterrupted_one(name: str, base_ur
     assert any(isinstance(event, Resumed) for event in run.events) == any(
         isinstance(event, Interrupted) for event in run.events
     )
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_every_demo_plan_has_a_fault_before_the_answer_and_one_in_it(seed: int) -> None:
-    plan = demo_plan(random.Random(seed))
-    first, second = plan.next_fault(), plan.next_fault()
-    assert isinstance(first, RefusedConnection)
-    assert isinstance(second, CutAfterEvents)
-    assert 4 <= second.events <= 9
-    assert plan.next_fault() is None

@@ -27,12 +27,12 @@ from utils.events import (
     TextDelta,
     Usage,
 )
-from utils.guardrails.rules import default_rules
+from utils.guardrails.rules import RuleSet, default_rules
 from utils.metrics.recorder import Recorder
 from utils.resilience.breaker import Breaker
 from utils.resilience.policy import RetryPolicy
-from utils.resilience.resilient_stream import Opener
-from utils.run_context import EMBEDDED, RunContext, Target
+from utils.resilience.resilient_stream import Opener, ResilientStream
+from utils.run_context import EMBEDDED, Request, RunContext, Target
 from utils.well_formed import well_formed
 
 
@@ -260,6 +260,55 @@ def test_one_flow_serves_many_runs_and_its_state_survives_the_node_copies() -> N
     assert llm.metrics["suppressed_count"] == 1
     assert llm.get_stream_stats()["outcomes"] == {"complete": 10, "unavailable": 1}
     assert breaker.statistics().succeeded == 10
+
+
+async def opened_stream(backend: MockBackend, breaker: Breaker) -> ResilientStream:
+    context = RunContext(clock=time.monotonic, started_s=time.monotonic())
+    opener = Opener(Target(EMBEDDED, "m"), backend, breaker, RetryPolicy(retries=0))
+    return await opener.open(Request("hi", context))
+
+
+def test_a_consumer_that_leaves_closes_the_connection_and_is_no_failure() -> None:
+    backend, breaker = MockBackend([[OPENED, *text("Hel", "lo")], text("x")]), Breaker(failure_threshold=1)
+
+    async def leave() -> None:
+        stream = await opened_stream(backend, breaker)
+        assert await anext(stream) == TextDelta("Hel")
+        await stream.aclose()
+        await stream.aclose()
+
+    asyncio.run(leave())
+    assert backend.is_all_closed
+    assert (breaker.statistics().released, breaker.statistics().state.value) == (1, "closed")
+
+
+def test_a_stream_that_nobody_reads_is_closed_too() -> None:
+    backend = MockBackend([[OPENED, *text("Hel", "lo")]])
+
+    async def leave() -> None:
+        await (await opened_stream(backend, Breaker())).aclose()
+
+    asyncio.run(leave())
+    assert backend.is_all_closed
+
+
+@pytest.mark.parametrize("rules", [None, default_rules(None)])
+def test_a_consumer_that_fails_leaves_nothing_open(rules: RuleSet | None) -> None:
+    backend = MockBackend([[OPENED, *text("Hel "), *text("lo ")], text("x")])
+
+    async def fail() -> None:
+        def listener(event: Event, now: float) -> None:
+            if isinstance(event, TextDelta):
+                raise ZeroDivisionError
+
+        context = RunContext(clock=time.monotonic, started_s=time.monotonic(), listeners=(listener,))
+        graph = create_streaming_graph(Opener(Target(EMBEDDED, "m"), backend, Breaker()), rules=rules)
+        shared: Shared = {"recorder": Recorder(0.0), "run_input": RunInput("hi", context)}
+        with pytest.raises(ZeroDivisionError):
+            await graph.run_async(shared)
+        assert backend.is_all_closed
+
+    asyncio.run(fail())
 
 
 def test_every_action_that_a_node_can_return_has_an_edge() -> None:

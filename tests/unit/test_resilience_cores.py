@@ -78,6 +78,12 @@ def test_a_silent_probe_expires_and_a_living_one_does_not() -> None:
     assert breaker.statistics().state is BreakerState.CLOSED
 
 
+def test_a_probe_that_reports_after_its_expiry_has_no_say() -> None:
+    breaker = opened(permit_s=5.0)
+    permit(breaker, 10.0).succeed(15.0)
+    assert breaker.statistics().state is BreakerState.HALF_OPEN
+
+
 def test_late_results_of_an_earlier_generation_change_nothing() -> None:
     breaker = Breaker(failure_threshold=1, open_s=10.0)
     late_success, late_failure = permit(breaker, 0.0), permit(breaker, 0.0)

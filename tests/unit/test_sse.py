@@ -27,6 +27,7 @@ CASES = {
     "CR": (b"data: a\r\rdata: b\r\r", [(b"a", b"", True), (b"b", b"", True)]),
     "mixed line endings": (b"data: a\r\n\ndata: b\n\r\n", [(b"a", b"", True), (b"b", b"", True)]),
     "several data lines": (b"data: a\ndata: b\n\n", [(b"a\nb", b"", True)]),
+    "several data lines with CRLF": (b"data: a\r\ndata: b\r\n\r\n", [(b"a\nb", b"", True)]),
     "a comment": (b": ping\n\ndata: a\n\n", [(b"a", b"", True)]),
     "a comment inside an event": (b"data: a\n: ping\ndata: b\n\n", [(b"a\nb", b"", True)]),
     "a named event": (b"event: error\ndata: a\n\ndata: b\n\n", [(b"a", b"error", True), (b"b", b"", True)]),
