@@ -200,7 +200,8 @@ class _Run:
     def _say_last(self, report: RunReport) -> None:
         """What explains the answer that came."""
         settings, target = self._settings, self._choice.target
-        if report.text and target.is_embedded and settings.model is None and settings.gguf is None:
+        is_unasked = target.is_embedded and settings.model is None and settings.gguf is None
+        if is_unasked and report.text and report.exit_code == 0:
             self._note(f"{target.name} answered; OPENAI_API_KEY or --base-url asks another model")
         plan = self._plan
         if plan is not None and plan.injected < plan.planned:
@@ -211,9 +212,11 @@ class _Run:
             return
         import click
 
-        for line in lines:
-            if line:
-                click.echo(f"note: {line}", err=True)
+        from utils.render.wrapping import terminal_size, wrapped
+
+        width = terminal_size(2)[0] if os.isatty(2) else None
+        for line in filter(None, lines):
+            click.echo("\n".join(wrapped(f"note: {line}", width)), err=True)
 
 
 def _run_loop(main: Coroutine[Any, Any, int], *, leave: Callable[[], None]) -> int:

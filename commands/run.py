@@ -74,7 +74,7 @@ def _flag(section: str, *args: Any, **kwargs: Any) -> Callable[[F], F]:
 @_flag("Output", "--monitor-performance", help="Show latency, throughput and quality, live and at the end.")
 @_option("Output", "--json", "mode", flag_value="json", help="Print one JSON object at the end.")
 @_option("Output", "--events", "mode", flag_value="events", help="Print every event as a JSON line.")
-@_option("Output", "-q", "--quiet", is_flag=True, help="Only the answer, and errors.")
+@_option("Output", "-q", "--quiet", is_flag=True, help="Only the answer, errors, and who answers instead.")
 @_option("Output", "--raw", is_flag=True, help="No Markdown on a terminal.")
 @_option("Output", "--color", type=click.Choice(["auto", "always", "never"]), help="When to use colour [auto].")
 @_option("Configuration", "--config", metavar="FILE", help="TOML file with settings.")

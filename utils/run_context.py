@@ -60,8 +60,10 @@ class Target:
 
     @property
     def name(self) -> str:
-        """How the target is shown to people: `model at base_url`, never with the key."""
-        return f"{self.model} (embedded)" if self.is_embedded else f"{self.model} at {self.base_url}"
+        """How the target is shown to people: `model at base_url` (no model: the server chooses), never with the key."""
+        if self.is_embedded:
+            return f"{self.model} (embedded)"
+        return f"{self.model} at {self.base_url}" if self.model else self.base_url
 
 
 class RunContext:

@@ -57,7 +57,7 @@ def test_on_a_terminal_a_bar_is_drawn_removed_and_the_cursor_restored() -> None:
         interrupted()
     drawn = stream.getvalue()
     assert "Fetching the model" in drawn
-    assert "this happens once\n" in drawn
+    assert "(Apache-2.0, 93 MB) into '/cache'; this happens\n  once\n" in drawn  # cut between words
     assert drawn.count("\x1b[?25l") == drawn.count("\x1b[?25h") == 2
     assert drawn.rindex("\x1b[?25h") > drawn.rindex("\x1b[?25l")
 

@@ -54,7 +54,8 @@ class ScreenEmulator:
                 pieces = [row[at : at + width] for at in range(0, len(row), width)] or [[]]
                 rows.extend(pieces)
                 if index == self.row:
-                    cursor = len(rows) - 1, min(len(pieces[-1]), width)
+                    piece = min(self.column // width, len(pieces) - 1)
+                    cursor = len(rows) - len(pieces) + piece, min(self.column - piece * width, width)
             self.rows, (self.row, self.column) = rows, cursor
         elif width < self.width:
             self.rows = [row[:width] for row in self.rows]

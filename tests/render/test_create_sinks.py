@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.render.rendering import FakeClock, opened_pipe, opened_terminal, report, snapshot
 from tests.render.screen_emulator import ScreenEmulator
-from utils.errors import ConnectionLost
+from utils.errors import Cancelled, ConnectionLost
 from utils.events import Event, Finished, Retrying, TextDelta
 from utils.render.factory import create_sinks, inspect_stream
 from utils.render.sink import RenderOptions
@@ -82,7 +83,7 @@ def apart(options: RenderOptions, *, tty: str = "", **arguments: object) -> tupl
 def test_pipes_get_the_exact_answer_and_plain_lines() -> None:
     assert apart(RenderOptions()) == (
         "some **bold** text\x07\n",
-        "retrying: attempt 2 in 0.50 s: lost\n",
+        "retrying (attempt 2) in 0.5 s: lost\n",
     )
 
 
@@ -93,7 +94,7 @@ def test_quiet_leaves_stderr_empty() -> None:
 def test_color_always_colours_our_lines_and_never_the_answer() -> None:
     out, err = apart(RenderOptions(color="always"))
     assert out == "some **bold** text\x07\n"
-    assert err == "\x1b[2mretrying: attempt 2 in 0.50 s: lost\x1b[0m\n"
+    assert err == "\x1b[2mretrying (attempt 2) in 0.5 s: lost\x1b[0m\n"
 
 
 def test_json_keeps_stdout_for_the_object() -> None:
@@ -112,8 +113,8 @@ def test_the_monitor_without_a_terminal_is_a_table_at_the_end() -> None:
     out, err = apart(RenderOptions(monitor=True))
     assert out == "some **bold** text\x07\n"
     assert "\x1b" not in err
-    assert err.splitlines()[:2] == ["retrying: attempt 2 in 0.50 s: lost", "run:"]
-    assert "  ttft           500.0 ms\n" in err
+    assert err.splitlines()[:2] == ["retrying (attempt 2) in 0.5 s: lost", "performance of m at http://127.0.0.1/v1"]
+    assert "  first token (ttft)  500 ms\n" in err
 
 
 def test_the_monitor_is_live_on_stderr_while_stdout_is_a_pipe() -> None:
@@ -121,7 +122,7 @@ def test_the_monitor_is_live_on_stderr_while_stdout_is_a_pipe() -> None:
     assert out == "some **bold** text\x07\n"
     assert "tokens/s now" in err
     lines = on_screen(err, 80)
-    assert lines[:2] == ["retrying: attempt 2 in 0.50 s: lost", "run:"]
+    assert lines[:2] == ["retrying (attempt 2) in 0.5 s: lost", "performance of m at http://127.0.0.1/v1"]
     assert lines[-1] == ""
 
 
@@ -129,7 +130,11 @@ def test_one_terminal_shows_answer_notices_and_panel_together() -> None:
     output = on_one_terminal(RenderOptions(monitor=True))
     assert "tokens/s now" in output
     lines = on_screen(output)
-    assert lines[:3] == ["retrying: attempt 2 in 0.50 s: lost", "some bold text\\x07", "run:"]
+    assert lines[:3] == [
+        "retrying (attempt 2) in 0.5 s: lost",
+        "some bold text\\x07",
+        "performance of m at http://127.0.0.1/v1",
+    ]
 
 
 @pytest.mark.parametrize("options", [RenderOptions(), RenderOptions(monitor=True), RenderOptions(raw=True)])
@@ -147,7 +152,7 @@ def test_the_last_words_are_said_even_if_the_event_loop_ends_at_once(options: Re
 def test_an_answer_terminal_with_stderr_elsewhere_keeps_them_apart() -> None:
     out, err = apart(RenderOptions(), tty="out")
     assert on_screen(out, 80) == ["some bold text\\x07", ""]
-    assert err == "retrying: attempt 2 in 0.50 s: lost\n"
+    assert err == "retrying (attempt 2) in 0.5 s: lost\n"
 
 
 @pytest.mark.parametrize(
@@ -162,7 +167,7 @@ def test_an_answer_terminal_with_stderr_elsewhere_keeps_them_apart() -> None:
 def test_a_terminal_that_is_not_to_be_drawn_on_gets_plain_text(options: RenderOptions, environ: dict[str, str]) -> None:
     output = on_one_terminal(options, environ={**environ, "NO_COLOR": "1"})
     plain = output.replace("\x1b[2m", "").replace("\x1b[0m", "")
-    assert plain == "some **bold\nretrying: attempt 2 in 0.50 s: lost\n** text\\x07\n"
+    assert plain == "some **bold\nretrying (attempt 2) in 0.5 s: lost\n** text\\x07\n"
     assert "\x1b[?7l" not in output
 
 
@@ -170,19 +175,59 @@ def test_a_terminal_that_is_not_to_be_drawn_on_gets_plain_text(options: RenderOp
 def test_the_monitor_on_a_terminal_that_cannot_draw_is_a_table_at_the_end(environ: dict[str, str]) -> None:
     output = on_one_terminal(RenderOptions(monitor=True, color="never"), environ=environ)
     assert "\x1b" not in output
-    assert "run:\n" in output
+    assert "performance of m at" in output
 
 
 def test_raw_text_and_the_panel_share_the_terminal() -> None:
     output = on_one_terminal(RenderOptions(raw=True, monitor=True))
     assert "tokens/s now" in output
-    assert on_screen(output)[:2] == ["retrying: attempt 2 in 0.50 s: lost", "some **bold** text\\x07"]
+    assert on_screen(output)[:2] == ["retrying (attempt 2) in 0.5 s: lost", "some **bold** text\\x07"]
 
 
 def test_json_on_a_terminal_has_no_panel_in_it() -> None:
     output = on_one_terminal(RenderOptions(mode="json", monitor=True, color="never"), columns=200)
     assert "\x1b" not in output
     assert json.loads(output.splitlines()[1])["text"] == "hello"
+
+
+def test_the_figures_that_were_asked_for_survive_quiet() -> None:
+    assert apart(RenderOptions(monitor=True, quiet=True))[1].startswith("performance of m")
+
+
+LONG_RETRY = Retrying(2, 0.5, ConnectionLost("the server went away without a word of explanation"))
+LONG_LINE = "retrying (attempt 2) in 0.5 s: the server went away without a word of explanation"
+
+
+def test_a_notice_is_cut_between_words_on_a_terminal_and_stays_one_line_in_a_pipe() -> None:
+    assert apart(RenderOptions(color="never"), events=[LONG_RETRY])[1] == f"{LONG_LINE}\n"
+    for environ in (XTERM, {"TERM": "dumb"}):
+        output = on_one_terminal(RenderOptions(color="never"), columns=40, environ=environ, events=[LONG_RETRY])
+        assert output.splitlines() == [
+            "retrying (attempt 2) in 0.5 s: the",
+            "  server went away without a word of",
+            "  explanation",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("options", "environ", "start"),
+    [
+        (RenderOptions(), XTERM, "\r\x1b[J"),
+        (RenderOptions(monitor=True), XTERM, "\r\x1b[J"),
+        (RenderOptions(), {"TERM": "dumb"}, "\r"),
+        (RenderOptions(raw=True), {**XTERM, "CI": "1"}, "\r"),
+    ],
+)
+def test_the_notice_of_a_stop_takes_the_place_of_the_echo_of_ctrl_c(
+    options: RenderOptions, environ: dict[str, str], start: str
+) -> None:
+    end = report(text="", outcome="cancelled", error=Cancelled("Ctrl-C"))
+    output = on_one_terminal(replace(options, color="never"), environ=environ, events=(), end=end)
+    assert f"{start}cancelled: 0 characters of the answer shown\n" in output
+    emulator = ScreenEmulator(60)
+    emulator.write("^C" + output)
+    assert "cancelled: 0 characters of the answer shown" in emulator.lines()
+    assert apart(options, events=(), end=end)[1].splitlines()[-1].startswith("cancelled")
 
 
 def test_a_terminal_with_another_encoding_gets_escapes_and_no_error() -> None:

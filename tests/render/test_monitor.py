@@ -9,7 +9,6 @@ from tests.render.screen_emulator import ScreenEmulator
 from utils.events import TextDelta
 from utils.metrics.snapshot import Snapshot
 from utils.render.blocks import BlockSplitter
-from utils.render.figures import format_figure, report_lines
 from utils.render.monitor import PANEL_ROWS, TICK_S, MonitorPanel
 from utils.render.painter import Painter
 from utils.render.screen import Screen
@@ -43,8 +42,8 @@ def test_the_panel_stands_below_the_answer_and_leaves_figures() -> None:
     assert monitored.terminal.lines() == [
         "Hello **wor",
         "─" * 100,
-        "streaming · 12.3 s · first token 412 ms · 1,024 tokens by logprobs · m",
-        "87.2 tokens/s now · 80.1 average · retries 1 resumes 2 fallbacks 0 · breaker closed · hidden 3 flag…",
+        "streaming · 12.3 s · first token 412 ms · 1,024 tokens · m",
+        "87.2 tokens/s now · 80.1 average · 1 retry, 2 resumes · 3 hidden, 4 flagged · breaker closed",
         "latency    ▁▁█ max 300 ms",
         "confidence ▅█",
     ]
@@ -52,20 +51,73 @@ def test_the_panel_stands_below_the_answer_and_leaves_figures() -> None:
     assert monitored.terminal.lines()[:4] == ["Hello world", "", "more", "─" * 100]
     monitored.answer.finish(report())
     monitored.panel.finish(report(metrics={"ttft_s": 0.412}, quality={"repetition": None}))
-    assert monitored.terminal.lines()[:4] == ["Hello world", "", "more", "run:"]
-    assert "  ttft           412.0 ms" in monitored.terminal.lines()
+    assert monitored.terminal.lines()[:4] == ["Hello world", "", "more", "performance of m at http://127.0.0.1/v1"]
+    assert monitored.terminal.lines()[4:] == ["  first token (ttft)  412 ms", ""]
     assert "─" not in monitored.terminal.text()
 
 
-def test_unknown_figures_are_said_to_be_unknown() -> None:
-    monitored = Monitored(
-        ttft_s=None, tokens_per_s=None, tokens_per_s_now=None, latencies_s=(), longest_stall_s=None, confidence=(),
-        model=None, target=None,
-    )  # fmt: skip
-    lines = monitored.terminal.lines()
-    assert lines[1] == "streaming · 12.3 s · first token n/a · 1,024 tokens by logprobs · no model yet"
-    assert lines[2].startswith("n/a tokens/s now · n/a average")
-    assert lines[3:] == ["latency    n/a max n/a", "confidence n/a"]
+NOTHING_YET: dict[str, object] = {
+    "state": "waiting", "elapsed_s": 1.44, "ttft_s": None, "tokens": 0, "tokens_per_s": None, "tokens_per_s_now": None,
+    "latencies_s": (), "longest_stall_s": None, "confidence": (), "model": None, "target": None, "retries": 0,
+    "resumes": 0, "redactions": 0, "flags": 0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "width", "row"),
+    [
+        ({}, 80, "waiting for the first token · 1.4 s · attempt 1"),
+        ({"retries": 2, "state": "recovering"}, 80, "waiting for the first token · 1.4 s · attempt 3"),
+        ({"target": "m (embedded)"}, 80, "waiting for the first token · 1.4 s · attempt 1 · m (embedded)"),
+        ({"target": "m (embedded)"}, 50, "waiting for the first token · 1.4 s · attempt 1"),
+        ({}, 40, "waiting for the first token · 1.4 s"),
+        ({}, 20, "waiting · 1.4 s"),
+        ({"state": "aborted"}, 80, "aborted · 1.4 s · attempt 1"),
+    ],
+)
+def test_before_the_first_text_the_panel_says_what_is_waited_for(
+    fields: dict[str, object], width: int, row: str
+) -> None:
+    monitored = Monitored(width, **{**NOTHING_YET, **fields})
+    assert monitored.terminal.lines() == ["─" * width, row]
+
+
+def test_what_the_first_text_does_not_tell_is_said_to_be_unknown() -> None:
+    monitored = Monitored(**{**NOTHING_YET, "state": "streaming", "ttft_s": 0.412, "tokens": 1})
+    assert monitored.terminal.lines()[1:] == [
+        "streaming · 1.4 s · first token 412 ms · 1 token",
+        "n/a tokens/s now · n/a average · breaker closed",
+        "latency    n/a until the second chunk",
+        "confidence n/a (no logprobs)",
+    ]
+
+
+LONG_MODEL = "smollm2-135m-instruct-with-a-longer-name"
+
+
+@pytest.mark.parametrize("width", range(8, 140, 3))
+def test_what_does_not_fit_is_left_out_whole(width: int) -> None:
+    everything = {
+        "streaming", "12.3 s", "first token 412 ms", "1,024 tokens", LONG_MODEL, "87.2 tokens/s now", "80.1 average",
+        "1 retry, 2 resumes", "3 hidden, 4 flagged", "breaker closed",
+    }  # fmt: skip
+    monitored = Monitored(width, model=LONG_MODEL)
+    progress, throughput = monitored.terminal.lines()[1:3]
+    assert progress.split(" · ")[0].rstrip("…") in "streaming"
+    for row in (progress, throughput):
+        shown = row.split(" · ")
+        assert len(shown) == 1 or set(shown) <= everything
+    if width >= 80:
+        assert throughput.startswith("87.2 tokens/s now")
+        assert "3 hidden, 4 flagged" in throughput
+
+
+def test_an_open_breaker_is_more_important_than_averages() -> None:
+    clock, terminal = FakeClock(), ScreenEmulator(50)
+    screen = Screen(terminal.write, terminal.size, clock)
+    panel = MonitorPanel(screen, Painter("none"), lambda now: snapshot(), clock, breaker=lambda: "half_open")
+    assert terminal.lines()[2] == "87.2 tokens/s now · breaker half_open"
+    panel.close()
 
 
 def test_figures_are_asked_for_at_most_eight_times_a_second() -> None:
@@ -163,53 +215,3 @@ def test_a_sparkline_has_one_level_per_value(values: list[float], width: int) ->
     line = sparkline(values, width)
     assert len(line) == min(len(values), width)
     assert set(line) <= set(BLOCK_LEVELS)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "expected"),
-    [
-        ("ttft_s", 0.0123456, ("ttft", "12.3 ms")),
-        ("e2e_s", 61.234, ("e2e", "61.23 s")),
-        ("gap_s", [0.5, 2.0], ("gap", "500.0 ms, 2.00 s")),
-        ("gap_s", [], ("gap", "none")),
-        ("ttft_s", None, ("ttft", "n/a")),
-        ("tokens_per_s", 87.234, ("tokens", "87.23/s")),
-        ("tokens", 12345, ("tokens", "12,345")),
-        ("held_chars", 3, ("held", "3 characters")),
-        ("guard_us", 2.5, ("guard", "2.5 us")),
-        ("share", 0.123456, ("share", "0.1235")),
-        ("big", 123456.7, ("big", "123,457")),
-        ("is_complete", True, ("is complete", "yes")),
-        ("source", "usage\x1b", ("source", "usage\\x1b")),
-        ("latency_s.p50", 0.02, ("latency p50", "20.0 ms")),
-        ("latency_s.n", 12, ("latency n", "12")),
-        ("repetition.period_chars", 4, ("repetition period", "4 characters")),
-        ("values", list(range(20)), ("values", "20 values")),
-    ],
-)
-def test_a_figure_has_its_unit(name: str, value: object, expected: tuple[str, str]) -> None:
-    assert format_figure(name, value) == expected
-
-
-def test_the_final_figures_are_aligned_and_honest() -> None:
-    lines = report_lines(
-        report(
-            metrics={"ttft_s": 0.5, "latency_s": {"n": 3, "p99": None}, "by_source": {}},
-            quality={"confidence": {"mean_logprob": -0.25}, "definition": "not a figure"},
-        )
-    )
-    assert lines == [
-        "run:",
-        "  outcome                  complete (exit 0)",
-        "  finish reason            stop",
-        "  model                    m",
-        "  target                   m at http://127.0.0.1/v1",
-        "performance:",
-        "  ttft                     500.0 ms",
-        "  latency n                3",
-        "  latency p99              n/a",
-        "  by source                none",
-        "quality:",
-        "  confidence mean logprob  -0.25",
-        "breaker: n/a",
-    ]

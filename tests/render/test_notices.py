@@ -28,6 +28,7 @@ from utils.events import (
     TextDelta,
     Usage,
 )
+from utils.guardrails.rules import Rule, default_rules
 from utils.render.notices import NoticeSink
 from utils.run_report import RunReport
 
@@ -36,10 +37,16 @@ FAKED = ConnectionLost("the connection was reset", simulated=True)
 
 
 def printed(
-    events: list[Event], end: RunReport | None = None, *, quiet: bool = False, color: bool = False
+    events: list[Event],
+    end: RunReport | None = None,
+    *,
+    quiet: bool = False,
+    color: bool = False,
+    width: int | None = None,
+    new_start: str = "",
 ) -> list[str]:
     lines: list[str] = []
-    sink = NoticeSink(lines.append, quiet=quiet, color=color)
+    sink = NoticeSink(lines.extend, quiet=quiet, color=color, width=lambda: width, new_start=new_start)
     for event in events:
         sink.handle(event, 0.0)
     if end is not None:
@@ -51,22 +58,58 @@ def printed(
 @pytest.mark.parametrize(
     ("event", "line"),
     [
-        (Retrying(2, 0.5, LOST), "retrying: attempt 2 in 0.50 s: the connection was reset"),
-        (Retrying(3, 12.4, FAKED), "retrying: attempt 3 in 12 s: the connection was reset (simulated)"),
+        (Retrying(2, 0.5, LOST), "retrying (attempt 2) in 0.5 s: the connection was reset"),
+        (Retrying(3, 12.4, FAKED), "retrying (attempt 3) in 12 s: the connection was reset (simulated)"),
+        (Retrying(2, 0.0123, LOST), "retrying (attempt 2) in 12 ms: the connection was reset"),
         (Interrupted(LOST, 120), "interrupted after 120 characters: the connection was reset"),
         (Interrupted(FAKED, 1), "interrupted after 1 character: the connection was reset (simulated)"),
-        (Resumed("prefill", 2, 0.42, 0), "resumed by prefilling the answer after 0.42 s"),
+        (Resumed("prefill", 2, 0.42, 0), "resumed by prefilling the answer after 0.4 s"),
         (
             Resumed("replay", 2, 1.0, 1200),
-            "resumed by replaying the request after 1.00 s, 1,200 characters received again and left out",
+            "resumed by replaying the request after 1.0 s, 1,200 characters received again and left out",
         ),
-        (FellBack("a", "b", "no answer"), "warning: fell back from a to b: no answer"),
         (Adapted("idle deadline", "30 s", "12 s", "p99 is 0.4 s"), "adapted idle deadline: 30 s -> 12 s: p99 is 0.4 s"),
     ],
 )
 def test_what_happens_to_the_run_is_one_line(event: Event, line: str) -> None:
     assert printed([event]) == [line]
     assert printed([event], quiet=True) == []
+
+
+def test_another_model_than_the_one_asked_for_is_told_even_to_who_wants_quiet() -> None:
+    for quiet in (False, True):
+        lines = printed([FellBack("a", "b", "no answer")], quiet=quiet)
+        assert lines == ["warning: fell back from a to b: no answer"]
+
+
+def test_a_cause_is_told_once_and_once_more_if_it_ends_the_run() -> None:
+    again = ConnectionLost("the connection was reset")
+    other = Unreachable("connection refused")
+    events: list[Event] = [
+        Interrupted(LOST, 120), Retrying(2, 0.2, LOST), Interrupted(again, 120), Retrying(3, 0.4, again),
+        Retrying(4, 0.8, other), Retrying(5, 1.6, other), Retrying(6, 1.6, Unreachable("connection refused")),
+    ]  # fmt: skip
+    end = report(text="x" * 120, outcome="incomplete", error=other)
+    assert printed(events, end) == [
+        "interrupted after 120 characters: the connection was reset",
+        "retrying (attempt 2) in 0.2 s",
+        "interrupted after 120 characters: the same failure again",
+        "retrying (attempt 3) in 0.4 s",
+        "retrying (attempt 4) in 0.8 s: connection refused",
+        "retrying (attempt 5) in 1.6 s",
+        "retrying (attempt 6) in 1.6 s: the same failure again",
+        "error: connection refused (incomplete: 120 characters of the answer shown)",
+    ]
+
+
+def test_a_simulated_cause_reads_as_simulated_exactly_once() -> None:
+    marked = ConnectionLost("simulated: the connection was reset", simulated=True)
+    for cause in (FAKED, marked):
+        events: list[Event] = [Interrupted(cause, 3), Retrying(2, 0.2, cause)]
+        (first, second) = printed(events)
+        assert (first.count("simulated"), second.count("simulated")) == (1, 0)
+        (end,) = printed([], report(text="", outcome="unavailable", error=cause))
+        assert end.count("simulated") == 1
 
 
 @pytest.mark.parametrize(
@@ -86,10 +129,44 @@ def test_other_events_have_no_line_of_their_own(event: Event) -> None:
     assert printed([event]) == []
 
 
-def test_the_guard_is_counted_at_the_end() -> None:
+def test_the_guard_is_counted_at_the_end_in_words() -> None:
     events: list[Event] = [Flagged("t", 0, 1), Redacted("email", "x", 0), Flagged("t", 3, 4), Flagged("a", 3, 4)]
-    assert printed(events, report()) == ["hidden: email 1", "flagged: a 1, t 2"]
+    assert printed(events, report()) == ["hidden: 1 e-mail address", "flagged: a; t (2 times)"]
     assert printed(events, report(), quiet=True) == []
+
+
+@pytest.mark.parametrize(
+    ("event", "count", "line"),
+    [
+        (Redacted("email", "[EMAIL]", 0), 2, "hidden: 2 e-mail addresses"),
+        (Redacted("own_key", "[KEY]", 0), 1, "hidden: 1 use of your own API key"),
+        (Redacted("names.of.mine", "[X]", 0), 3, "hidden: names.of.mine (3 times)"),
+        (
+            Flagged("duplicated_event", 0, 1),
+            21,
+            "flagged: 21 events like the one before them (the server may have sent text twice)",
+        ),
+        (
+            Flagged("duplicated_event", 0, 1),
+            1,
+            "flagged: 1 event like the one before it (the server may have sent text twice)",
+        ),
+        (Flagged("refusal", 0, 1), 1, "flagged: the model refused"),
+        (Flagged("prompt.unicode_tag", 0, 1), 1, "flagged: invisible tag characters in the prompt"),
+        (Flagged("prompt.api_key", 0, 1), 2, "flagged: what looks like an API key in the prompt (2 times)"),
+    ],
+)
+def test_a_known_rule_has_words_of_its_own(event: Event, count: int, line: str) -> None:
+    assert printed([event] * count, report()) == [line]
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [(rule, words) for words, rules in (("hidden", default_rules("k" * 20).rules),) for rule in rules],
+)
+def test_every_default_rule_is_told_in_words(rule: Rule, words: str) -> None:
+    (line,) = printed([Redacted(rule.id, rule.replacement, 0)], report())
+    assert line.startswith(f"{words}: 1 ")
 
 
 HINTED = Unreachable("cannot connect to http://127.0.0.1:9", hint="is the server running?")
@@ -173,5 +250,31 @@ def test_only_the_label_of_an_error_is_coloured() -> None:
         "\x1b[36mhint:\x1b[0m is the server running?",
     ]
     assert printed([Retrying(2, 0.5, LOST)], color=True) == [
-        "\x1b[2mretrying: attempt 2 in 0.50 s: the connection was reset\x1b[0m"
+        "\x1b[2mretrying (attempt 2) in 0.5 s: the connection was reset\x1b[0m"
+    ]
+
+
+def test_on_a_terminal_a_notice_is_cut_between_words_and_coloured_row_by_row() -> None:
+    end = report(text="", outcome="unavailable", error=HINTED)
+    assert printed([Interrupted(LOST, 120)], end, width=24) == [
+        "interrupted after 120",
+        "  characters: the",
+        "  connection was reset",
+        "error: cannot connect to",
+        "  http://127.0.0.1:9",
+        "hint: is the server",
+        "  running?",
+    ]
+    assert printed([Retrying(2, 0.5, LOST)], width=24, color=True) == [
+        "\x1b[2mretrying (attempt 2) in\x1b[0m",
+        "\x1b[2m  0.5 s: the connection\x1b[0m",
+        "\x1b[2m  was reset\x1b[0m",
+    ]
+
+
+def test_only_the_notice_of_a_stop_starts_its_row_anew() -> None:
+    stopped = report(outcome="cancelled", error=Cancelled("Ctrl-C"))
+    assert printed([Retrying(2, 0.5, LOST)], stopped, new_start="\r", color=True) == [
+        "\x1b[2mretrying (attempt 2) in 0.5 s: the connection was reset\x1b[0m",
+        "\r\x1b[33mcancelled:\x1b[0m 5 characters of the answer shown",
     ]

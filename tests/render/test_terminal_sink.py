@@ -201,6 +201,20 @@ def test_the_live_region_is_replaced_whole_after_the_terminal_got_narrower(reflo
     assert shown.finish() == ["done", "", *["word word word word word"] * 6, "end"]
 
 
+@pytest.mark.parametrize("columns", range(16, 25))
+@pytest.mark.parametrize(("keys", "narrower"), [("^C^Z", 0), ("", 7), ("", 13)])
+def test_a_full_last_row_leaves_nothing_behind_after_the_echo_of_keys_or_a_resize(
+    columns: int, keys: str, narrower: int
+) -> None:
+    shown = Shown(columns)
+    shown.feed("done\n\none two three four five")
+    shown.terminal.write(keys)
+    shown.terminal.resize(columns - narrower)
+    expected = Shown(columns - narrower)
+    expected.feed("done\n\none two three four five")
+    assert shown.finish() == expected.finish()
+
+
 def test_a_resize_is_followed_by_the_new_width() -> None:
     shown = Shown(40)
     shown.feed("word " * 10)
@@ -226,6 +240,7 @@ def test_a_row_wider_than_expected_is_clipped_and_not_wrapped() -> None:
 
     class Wide:
         tick_s = None
+        is_inside = False
         rows = (Row("0123456789abc", 10), Row("second", 6))
 
         def commit(self, width: int) -> tuple[Row, ...]:
@@ -386,6 +401,62 @@ def test_a_note_is_printed_above_the_open_block_and_after_what_is_final() -> Non
     assert shown.terminal.lines() == ["done", "retrying", "", "op"]
     shown.feed("en")
     assert shown.finish() == ["done", "retrying", "", "open"]
+
+
+def test_a_note_in_a_block_of_code_is_shown_below_it_and_printed_after_it() -> None:
+    shown = Shown()
+    shown.feed("```python\n")
+    shown.clock.now += 1
+    shown.screen.note(["interrupted", "  by something"])
+    assert shown.terminal.lines() == ["```python", "interrupted", "  by something"]
+    shown.feed("x = 1\ny")
+    assert shown.terminal.lines() == ["```python", "x = 1", "y", "interrupted", "  by something"]
+    shown.feed(" = 2\n```\nend")
+    assert shown.finish() == ["```python", "x = 1", "y = 2", "```", "interrupted", "  by something", "end"]
+
+
+def test_notes_in_code_that_never_ends_come_after_it() -> None:
+    shown = Shown(20, 6)
+    shown.feed("```\n")
+    for number in range(9):
+        shown.screen.note([f"note {number}"])
+        shown.feed(f"line {number}\n")
+    assert len(shown.terminal.lines()) == 1 + 9 + 4  # of the notes the newest
+    assert shown.finish() == ["```", *(f"line {n}" for n in range(9)), *(f"note {n}" for n in range(9))]
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.sampled_from([0, 1, 5, 30]), st.booleans()), max_size=12), st.integers(3, 24))
+def test_no_note_ever_stands_between_the_lines_of_code(steps: list[tuple[int, bool]], height: int) -> None:
+    text = "intro\n\n```\na = 1\nb = 2\n```\n\nmiddle\n\n- x\n  ~~~\n  c = 3\n  ~~~\n\nend"
+    shown = Shown(30, height)
+    notes = 0
+    for size, is_note in steps:
+        piece, text = text[:size], text[size:]
+        if piece:
+            shown.feed(piece)
+        if is_note:
+            shown.screen.note([f"note {notes}"])
+            notes += 1
+    if text:
+        shown.feed(text)
+    lines = shown.finish()
+    assert [line for line in lines if line.startswith("note")] == [f"note {n}" for n in range(notes)]
+    for block in (["```", "a = 1", "b = 2", "```"], ["  ~~~", "  c = 3", "  ~~~"]):
+        assert block in [lines[at : at + len(block)] for at in range(len(lines))]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_rules_and_fences_look_the_same_wherever_they_stand(encoding: str) -> None:
+    painter = Painter("none", encoding)
+    splitter = BlockSplitter()
+    text = "***\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```python\nx\n```\n\n> ```python\n> x\n> ```\n"
+    rows = [row.text for block in splitter.feed(text) + splitter.finish() for row in painter.rows(block, 60)]
+    line, bar = ("─", "▌") if encoding == "utf-8" else ("-", ">")
+    assert rows == [
+        line * 40, "", " a  b", " " + line * 4, " 1  2", "", "```python", "x", "```", "",
+        f"{bar} ```python", f"{bar} x", f"{bar} ```",
+    ]  # fmt: skip
 
 
 def test_the_emulator_is_not_fooled_by_its_own_sizes() -> None:

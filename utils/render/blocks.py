@@ -51,6 +51,11 @@ class Block:
 class Splitter(Protocol):
     """Turns text into blocks; `feed` after `finish` is a misuse."""
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether the next block belongs to the last one returned: a line of the same code."""
+        ...
+
     def feed(self, text: str) -> list[Block]:
         """The blocks that *text* completes."""
         ...
@@ -93,6 +98,8 @@ class _Lines:
 class LineSplitter:
     """Every line is a block, shown as it is: for text that is not to be read as Markdown."""
 
+    is_inside = False
+
     def __init__(self) -> None:
         self._lines = _Lines()
 
@@ -123,6 +130,11 @@ class BlockSplitter:
         self._list_indent = 0  # columns at which the text of the current list item starts; 0: not in a list
         self._has_output = False
         self._blank = False  # blank lines came after the last returned block
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether a fence is open."""
+        return bool(self._fence)
 
     def feed(self, text: str) -> list[Block]:
         """The blocks that *text* completes, in order."""

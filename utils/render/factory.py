@@ -21,6 +21,8 @@ from utils.render.notices import NoticeSink
 from utils.render.output import FdWriter
 from utils.render.plain import PlainSink, PlainTerminalSink
 from utils.render.sink import ColorChoice, RenderOptions, Sink
+from utils.render.suspension import Suspension
+from utils.render.wrapping import terminal_size
 from utils.run_report import RunReport
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["FinalFigures", "Stream", "create_sinks", "inspect_stream"]
 
 _READER_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN})
-_DEFAULT_SIZE = (80, 24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +76,21 @@ def inspect_stream(fd: int, environ: Mapping[str, str], color: ColorChoice, enco
 
 
 class FinalFigures:
-    """`--monitor-performance` where nothing can be drawn: the figures as plain text at the end."""
+    """`--monitor-performance` where nothing can be drawn: the figures as plain text at the end.
 
-    def __init__(self, print_lines: Callable[[Sequence[str]], None]) -> None:
+    *width*: columns of the terminal, None where there is none.
+    """
+
+    def __init__(self, print_lines: Callable[[Sequence[str]], None], width: Callable[[], int | None]) -> None:
         self._print_lines = print_lines
+        self._width = width
 
     def handle(self, event: Event, now: float) -> None:
         """Nothing: the report holds what is to be said."""
 
     def finish(self, report: RunReport) -> None:
         """Print the figures."""
-        self._print_lines(report_lines(report))
+        self._print_lines(report_lines(report, self._width()))
 
     def close(self) -> None:
         """Nothing to undo."""
@@ -107,6 +112,7 @@ def create_sinks(
     """The sinks of one run, in the order in which `handle`, `finish` and `close` are to be called.
 
     The answer comes first, then the monitor, then the notices, so that an error is the last thing on the screen.
+    `quiet` does not silence the monitor: its figures were asked for by name.
     *snapshot* gives the live figures at an instant of *clock*; *breaker* the state of the circuit breaker.
     *on_broken_pipe* is called once, from within a sink, when stdout cannot be written any more: the program should
     end the run and call `silence_stdout` before it exits. Any reason but a vanished reader (a full disk) is also
@@ -160,11 +166,19 @@ def create_sinks(
         else:
             errors.write(encode_error("".join(f"{line}\n" for line in lines)))
 
+    def width() -> int | None:
+        return terminal_size(stderr_fd)[0] if stderr.is_tty else None
+
     if draws_panel and screen is not None:
         sinks.append(_create_panel(screen, stderr, snapshot, clock, breaker))
     elif options.monitor:
-        sinks.append(FinalFigures(print_lines))
-    sinks.append(NoticeSink(lambda line: print_lines([line]), quiet=options.quiet, color=stderr.color == "color"))
+        sinks.append(FinalFigures(print_lines, width))
+    # Our rows begin at the left edge, so only the terminal's echo of Ctrl-C can stand there: write over it.
+    new_start = ("\r\x1b[J" if stderr.can_draw else "\r") if stderr.is_tty else ""
+    is_colored = stderr.color == "color"
+    sinks.append(NoticeSink(print_lines, quiet=options.quiet, color=is_colored, width=width, new_start=new_start))
+    if screen is not None:
+        sinks.append(Suspension(screen))
     return sinks
 
 
@@ -173,14 +187,9 @@ def _create_screen(stream: Stream, writer: FdWriter, clock: Clock, environ: Mapp
 
     encode = encoder_for(stream.encoding)
 
-    def size() -> tuple[int, int]:
-        try:
-            columns, rows = os.get_terminal_size(stream.fd)
-        except OSError:
-            columns, rows = 0, 0
-        return columns or _DEFAULT_SIZE[0], rows or _DEFAULT_SIZE[1]
-
-    return Screen(lambda text: writer.write(encode(text)), size, clock, reflows=_reflows(environ))
+    return Screen(
+        lambda text: writer.write(encode(text)), lambda: terminal_size(stream.fd), clock, reflows=_reflows(environ)
+    )
 
 
 def _create_terminal_sink(screen: Screen, stream: Stream, *, raw: bool) -> Sink:

@@ -8,6 +8,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
+from utils.render.wrapping import DEFAULT_SIZE, terminal_size, wrapped
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -116,6 +118,13 @@ class FetchProgressBar:
 
     def _line(self, text: str) -> None:
         # Nobody reads standard error any more: no reason to fail.
+        width = self._columns() if self._is_terminal else None
         with suppress(BrokenPipeError):
-            self._stream.write(text + "\n")
+            self._stream.writelines(f"{row}\n" for row in wrapped(text, width))
             self._stream.flush()
+
+    def _columns(self) -> int:
+        try:
+            return terminal_size(self._stream.fileno())[0]
+        except OSError:  # a stream without a descriptor
+            return DEFAULT_SIZE[0]

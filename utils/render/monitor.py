@@ -1,16 +1,18 @@
-"""`--monitor-performance`: a panel of fixed height while the answer streams, and the figures at the end."""
+"""`--monitor-performance`: a panel while the answer comes, of fixed height once it streams; figures at the end."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+from rich.cells import cell_len
 from rich.style import Style
 
 from utils.clock import Clock
 from utils.events import Event
 from utils.metrics.snapshot import Snapshot
-from utils.render.figures import report_lines
+from utils.render.figures import counted, duration, report_lines
 from utils.render.painter import Painter
 from utils.render.screen import Row, Screen
 from utils.render.sparkline import ASCII_LEVELS, BLOCK_LEVELS, sparkline
@@ -19,11 +21,15 @@ from utils.run_report import RunReport
 __all__ = ["PANEL_ROWS", "TICK_S", "MonitorPanel"]
 
 PANEL_ROWS = 5
+"""Rows of the panel from the first text on; before that there is only one row to fill, and the bar above it."""
+
 TICK_S = 1 / 8
 """Least time between two renderings of the figures, in seconds; with nothing going on also the longest."""
 
 _MIN_ANSWER_ROWS = 3
+_MIN_SPARKS = 8
 _STALL_S = 1.0
+_WAITING = "waiting for the first token"
 _DIM = Style(dim=True)
 _BOLD = Style(bold=True)
 _STATES = {
@@ -38,6 +44,13 @@ _STATES = {
 _Cells = list[tuple[str, Style | None]]
 
 
+class _Group(NamedTuple):
+    """Pieces of text that are shown together or not at all; of the groups of a row the highest *rank* goes first."""
+
+    rank: int
+    cells: _Cells
+
+
 class MonitorPanel:
     """Shows *snapshot* below the answer; `finish` takes the panel away and prints the figures of the report.
 
@@ -46,6 +59,7 @@ class MonitorPanel:
     """
 
     tick_s: float | None = TICK_S
+    is_inside = False
 
     def __init__(
         self,
@@ -77,7 +91,7 @@ class MonitorPanel:
     def finish(self, report: RunReport) -> None:
         """Replace the panel by the final figures."""
         self._screen.remove(self)
-        self._screen.note(report_lines(report))
+        self._screen.note(report_lines(report, self._screen.width))
         self._screen.draw()
 
     def close(self) -> None:
@@ -103,65 +117,87 @@ class MonitorPanel:
         return self._rows
 
     def _lines(self, now: Snapshot, width: int) -> list[_Cells]:
-        separator: tuple[str, Style | None] = (self._separator, _DIM)
+        bar: _Cells = [(self._bar * width, _DIM)]
+        if now.ttft_s is None:
+            return [bar, self._fitted(_waiting(now, width), width)]
+        throughput = _throughput(now, self._breaker() if self._breaker else None)
         return [
-            [(self._bar * width, _DIM)],
-            [
-                (now.state, _STATES[now.state]),
-                separator,
-                (f"{now.elapsed_s:.1f} s", None),
-                separator,
-                ("first token ", _DIM),
-                (_time(now.ttft_s), None),
-                separator,
-                (f"{now.tokens:,} tokens", None),
-                (f" by {now.token_source}", _DIM),
-                separator,
-                (now.model or now.target or "no model yet", None),
-            ],
-            [
-                (_rate(now.tokens_per_s_now), _BOLD),
-                (" tokens/s now", _DIM),
-                separator,
-                (_rate(now.tokens_per_s), _BOLD),
-                (" average", _DIM),
-                separator,
-                ("retries ", _DIM),
-                (f"{now.retries}", None),
-                (" resumes ", _DIM),
-                (f"{now.resumes}", None),
-                (" fallbacks ", _DIM),
-                (f"{now.fallbacks}", None),
-                separator,
-                ("breaker ", _DIM),
-                (self._breaker() if self._breaker else "n/a", None),
-                separator,
-                ("hidden ", _DIM),
-                (f"{now.redactions}", None),
-                (" flagged ", _DIM),
-                (f"{now.flags}", None),
-            ],
+            bar,
+            self._fitted(_progress(now), width),
+            self._fitted(throughput, width),
             self._latency(now, width),
             self._confidence(now, width),
         ]
 
+    def _fitted(self, groups: list[_Group], width: int) -> _Cells:
+        """*groups* side by side, without as many of the least important ones as it takes to fit."""
+        groups = [group for group in groups if group.cells]
+        while len(groups) > 1 and _width(groups) + (len(groups) - 1) * len(self._separator) > width:
+            groups.remove(max(groups, key=lambda group: group.rank))
+        cells: _Cells = []
+        for group in groups:
+            if cells:
+                cells.append((self._separator, _DIM))
+            cells.extend(group.cells)
+        return cells
+
     def _latency(self, now: Snapshot, width: int) -> _Cells:
         stall = now.longest_stall_s
-        tail = f" max {_time(stall)}"
+        if stall is None:
+            return [("latency    ", _DIM), ("n/a until the second chunk", None)]
+        tail = f" max {duration(stall)}"
+        if width < 11 + len(tail) + _MIN_SPARKS:
+            tail = ""
         line = sparkline(now.latencies_s, max(0, width - 11 - len(tail)), levels=self._levels)
-        stall_style = Style(color="red") if stall is not None and stall >= _STALL_S else None
-        return [("latency    ", _DIM), (line or "n/a", Style(color="cyan")), (tail, stall_style)]
+        stall_style = Style(color="red") if stall >= _STALL_S else None
+        return [("latency    ", _DIM), (line, Style(color="cyan")), (tail, stall_style)]
 
     def _confidence(self, now: Snapshot, width: int) -> _Cells:
         # A fixed scale from 0 to 1: the same height means the same probability in every frame.
         line = sparkline(now.confidence, max(0, width - 11), top=1.0, levels=self._levels)
-        return [("confidence ", _DIM), (line, Style(color="blue")) if line else ("n/a", None)]
+        return [("confidence ", _DIM), (line, Style(color="blue")) if line else ("n/a (no logprobs)", None)]
 
 
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "n/a"
-    return f"{seconds * 1e3:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+def _waiting(now: Snapshot, width: int) -> list[_Group]:
+    is_over = now.state in ("finished", "blocked", "aborted")
+    what = now.state if is_over or width < len(_WAITING) else _WAITING
+    return [
+        _Group(0, [(what, _STATES[now.state])]),
+        _Group(1, [(f"{now.elapsed_s:.1f} s", None)]),
+        _Group(2, [(f"attempt {now.retries + 1}", None)]),
+        _Group(3, [(now.model or now.target or "", None)] if now.model or now.target else []),
+    ]
+
+
+def _progress(now: Snapshot) -> list[_Group]:
+    about = {"chunks": "about "}.get(now.token_source, "")
+    return [
+        _Group(0, [(now.state, _STATES[now.state])]),
+        _Group(1, [(f"{now.elapsed_s:.1f} s", None)]),
+        _Group(3, [("first token ", _DIM), (duration(now.ttft_s), None)]),
+        _Group(2, [(about + counted(now.tokens, "token"), None)]),
+        _Group(4, [(now.model or now.target or "", None)] if now.model or now.target else []),
+    ]
+
+
+def _throughput(now: Snapshot, breaker: str | None) -> list[_Group]:
+    counts = ((now.retries, "retry", "retries"), (now.resumes, "resume", None), (now.fallbacks, "fallback", None))
+    recovery = ", ".join(counted(count, one, many) for count, one, many in counts if count)
+    found = ", ".join(
+        f"{count:,} {word}" for count, word in ((now.redactions, "hidden"), (now.flags, "flagged")) if count
+    )
+    is_closed = breaker == "closed"
+    return [
+        _Group(0, [(_rate(now.tokens_per_s_now), _BOLD), (" tokens/s now", _DIM)]),
+        _Group(5, [(_rate(now.tokens_per_s), _BOLD), (" average", _DIM)]),
+        _Group(2, [(recovery, None)] if recovery else []),
+        _Group(3, [(found, None)] if found else []),
+        _Group(4 if is_closed else 1, [("breaker ", _DIM), (breaker, None)] if breaker else []),
+    ]
+
+
+def _width(groups: list[_Group]) -> int:
+    return sum(cell_len(text) for group in groups for text, _ in group.cells)
 
 
 def _rate(value: float | None) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from utils.errors import AppError, Cancelled, OutputClosed, Stopped
+from utils.errors import AppError, Cancelled, OutputClosed, ProviderError, Stopped
 from utils.events import Adapted, Blocked, Event, FellBack, Flagged, Interrupted, Redacted, Resumed, Retrying
+from utils.render.figures import counted
 from utils.render.harmless import one_line
+from utils.render.wrapping import wrapped
 from utils.run_report import RunReport
 
 __all__ = ["NoticeSink"]
@@ -21,19 +23,48 @@ _STRATEGIES = {
     "continue": "by asking to continue",
     "restart": "by starting again",
 }
+_HIDDEN = {
+    "api_key": ("API key", "API keys"),
+    "own_key": ("use of your own API key", "uses of your own API key"),
+    "payment_card": ("payment card number", "payment card numbers"),
+    "email": ("e-mail address", "e-mail addresses"),
+}
+_FLAGGED = {
+    "refusal": "the model refused",
+    "prompt.api_key": "what looks like an API key in the prompt",
+    "prompt.own_key": "your own API key in the prompt",
+    "prompt.unicode_tag": "invisible tag characters in the prompt",
+    "prompt.bidi_control": "characters in the prompt that change the direction of text",
+}
 
 
 class NoticeSink:
     """Says on stderr what recovery, fallback, adaptation and the guard did, and the final status.
 
-    *print_line* receives one finished line without its newline. With *quiet* only lines that explain a non-zero
-    exit code are printed. No line contains answer text.
+    *print_lines* receives the finished rows of one notice without newlines. With *quiet* only those are printed that
+    explain a non-zero exit code or say that another model answers. The cause of a failure is told once, and once
+    more at the end if it is what ended the run. No line contains answer text.
+
+    *width* gives the columns of the terminal, to cut lines between words; None: no terminal, one line per notice.
+    *new_start* precedes the notice of a stop: what takes the cursor to the start of a row on which the terminal may
+    have echoed `^C`.
     """
 
-    def __init__(self, print_line: Callable[[str], None], *, quiet: bool = False, color: bool = False) -> None:
-        self._print_line = print_line
+    def __init__(
+        self,
+        print_lines: Callable[[Sequence[str]], None],
+        *,
+        quiet: bool = False,
+        color: bool = False,
+        width: Callable[[], int | None] = lambda: None,
+        new_start: str = "",
+    ) -> None:
+        self._print_lines = print_lines
         self._quiet = quiet
         self._color = color
+        self._width = width
+        self._new_start = new_start
+        self._told: ProviderError | None = None
         self._flagged: Counter[str] = Counter()
         self._hidden: Counter[str] = Counter()
         self._blocked_by = ""
@@ -42,14 +73,14 @@ class NoticeSink:
         """Print the line of *event* if it has one; guard events are only counted until `finish`."""
         match event:
             case Retrying(attempt=attempt, delay_s=delay_s, cause=cause):
-                self._note(f"retrying: attempt {attempt} in {_seconds(delay_s)}: {_reason(cause)}")
+                self._note(f"retrying (attempt {attempt}) in {_seconds(delay_s)}{self._why(cause)}")
             case Interrupted(cause=cause, chars=chars):
-                self._note(f"interrupted after {_characters(chars)}: {_reason(cause)}")
+                self._note(f"interrupted after {_characters(chars)}{self._why(cause)}")
             case Resumed(strategy=strategy, gap_s=gap_s, overlap_chars=overlap):
                 repeated = f", {_characters(overlap)} received again and left out" if overlap else ""
                 self._note(f"resumed {_STRATEGIES[strategy]} after {_seconds(gap_s)}{repeated}")
             case FellBack(from_target=before, to_target=after, cause=why):
-                self._say("warning", "warning:", f"fell back from {before} to {after}: {why}")
+                self._say("warning", "warning:", f"fell back from {before} to {after}: {why}", must_be_known=True)
             case Adapted(what=what, before=before, after=after, reason=why):
                 self._note(f"adapted {what}: {before} -> {after}: {why}")
             case Flagged(rule=rule):
@@ -64,24 +95,25 @@ class NoticeSink:
     def finish(self, report: RunReport) -> None:
         """Print the counts of the guard and the final status, errors last."""
         if self._hidden:
-            self._note(f"hidden: {_counts(self._hidden)}")
+            self._note(f"hidden: {_all_of(self._hidden, _hidden)}")
         if self._flagged:
-            self._note(f"flagged: {_counts(self._flagged)}")
+            self._note(f"flagged: {_all_of(self._flagged, _flagged)}")
         shown = _characters(len(report.text))
         error = report.error
         if isinstance(error, OutputClosed):
             return
         if isinstance(error, Stopped):
             word = "cancelled" if isinstance(error, Cancelled) else error.code
-            self._say("warning", f"{word}:", f"{shown} of the answer shown", changes_exit_code=True)
+            text = f"{shown} of the answer shown"
+            self._say("warning", f"{word}:", text, must_be_known=True, before=self._new_start)
         elif error is not None:
             partial = f" (incomplete: {shown} of the answer shown)" if report.outcome == "incomplete" else ""
-            self._say("error", "error:", _reason(error) + partial, changes_exit_code=True)
+            self._say("error", "error:", _reason(error) + partial, must_be_known=True)
             if error.hint:
-                self._say("hint", "hint:", error.hint, changes_exit_code=True)
+                self._say("hint", "hint:", error.hint, must_be_known=True)
         elif report.outcome == "blocked":
             rule = f"rule {self._blocked_by!r}" if self._blocked_by else "a rule"
-            self._say("error", "blocked:", f"{rule} stopped the answer; {shown} shown", changes_exit_code=True)
+            self._say("error", "blocked:", f"{rule} stopped the answer; {shown} shown", must_be_known=True)
         elif report.finish_reason == "length":
             self._note("the answer ends at the token limit (finish_reason length); --max-tokens raises it")
         elif not report.text:
@@ -92,31 +124,65 @@ class NoticeSink:
     def close(self) -> None:
         """Nothing to undo."""
 
+    def _why(self, cause: ProviderError) -> str:
+        """The cause as the end of a line: nothing if it has just been told, few words if it is the same again."""
+        told, self._told = self._told, cause
+        if told is cause:
+            return ""
+        reason = _reason(cause)
+        return ": the same failure again" if told is not None and _reason(told) == reason else f": {reason}"
+
     def _note(self, text: str) -> None:
         self._say("note", "", text)
 
-    def _say(self, weight: _Weight, label: str, text: str, *, changes_exit_code: bool = False) -> None:
-        if self._quiet and not changes_exit_code:
+    def _say(self, weight: _Weight, label: str, text: str, *, must_be_known: bool = False, before: str = "") -> None:
+        if self._quiet and not must_be_known:
             return
-        text = one_line(text)
+        rows = wrapped(one_line(f"{label} {text}"), self._width())
         if self._color:
             start, end = _SGR[weight], "\x1b[0m"
-            self._print_line(f"{start}{label}{end} {text}" if label else f"{start}{text}{end}")
-        else:
-            self._print_line(f"{label} {text}" if label else text)
+            if label and rows[0].startswith(label):
+                rows[0] = f"{start}{label}{end}{rows[0].removeprefix(label)}"
+            elif not label:
+                rows = [f"{start}{row}{end}" for row in rows]
+        rows[0] = before + rows[0]
+        self._print_lines(rows)
 
 
 def _reason(error: AppError) -> str:
-    return f"{error.message} (simulated)" if error.simulated else error.message
+    # What the simulator says of itself needs no second mark.
+    is_marked = "simulated" in error.message.lower()
+    return f"{error.message} (simulated)" if error.simulated and not is_marked else error.message
 
 
 def _seconds(value: float) -> str:
-    return f"{value:.2f} s" if value < 10 else f"{value:.0f} s"
+    if value < 0.095:
+        return f"{value * 1e3:.0f} ms"
+    return f"{value:.1f} s" if value < 9.95 else f"{value:.0f} s"
 
 
 def _characters(count: int) -> str:
-    return f"{count:,} character" if count == 1 else f"{count:,} characters"
+    return counted(count, "character")
 
 
-def _counts(counter: Counter[str]) -> str:
-    return ", ".join(f"{rule} {count}" for rule, count in sorted(counter.items()))
+def _all_of(counter: Mapping[str, int], words: Callable[[str, int], str]) -> str:
+    return "; ".join(words(rule, count) for rule, count in sorted(counter.items()))
+
+
+def _hidden(rule: str, count: int) -> str:
+    known = _HIDDEN.get(rule)
+    return counted(count, *known) if known else _by_name(rule, count)
+
+
+def _flagged(rule: str, count: int) -> str:
+    if rule == "duplicated_event":
+        what = counted(count, "event") + (" like the one before it" if count == 1 else " like the one before them")
+        return f"{what} (the server may have sent text twice)"
+    known = _FLAGGED.get(rule)
+    if known is None:
+        return _by_name(rule, count)
+    return known if count == 1 else f"{known} ({count:,} times)"
+
+
+def _by_name(rule: str, count: int) -> str:
+    return rule if count == 1 else f"{rule} ({count:,} times)"

@@ -6,13 +6,13 @@ import io
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from rich.box import SIMPLE
+from rich.box import SIMPLE, Box
 from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.color import ColorSystem
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.markdown import CodeBlock, Heading, Markdown, TableElement
+from rich.markdown import CodeBlock, Heading, HorizontalRule, Markdown, TableElement
 from rich.segment import Segment
 from rich.style import Style
 from rich.syntax import Syntax
@@ -23,6 +23,9 @@ from rich.theme import Theme
 from utils.render.blocks import Block
 from utils.render.harmless import can_encode, make_harmless
 from utils.render.screen import Row
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 __all__ = ["Color", "Painter"]
 
@@ -52,6 +55,8 @@ _MARKER = Style(bold=True)
 _MIN_COLUMN = 4
 _REFERENCE = re.compile(r"^( {0,3})\[(?=[^\]\n]+\]:)", re.MULTILINE)
 _ASCII = {"•": "*", "▌ ": "> ", "…": "~"}
+_ASCII_BOX = Box("    \n    \n -- \n    \n    \n -- \n    \n    \n", ascii=True)
+_MAX_RULE = 40  # columns; a longer one says no more, and would fold when the terminal gets narrower
 
 
 class _LeftHeading(Heading):
@@ -66,7 +71,8 @@ class _FoldingTable(TableElement):
     """A table that folds long words instead of cutting them off."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        table = Table(box=SIMPLE, pad_edge=False, style="markdown.table.border", show_edge=True, collapse_padding=True)
+        box = _ASCII_BOX if options.ascii_only else SIMPLE
+        table = Table(box=box, pad_edge=False, style="markdown.table.border", show_edge=True, collapse_padding=True)
         if self.header is not None and self.header.row is not None:
             for cell in self.header.row.cells:
                 heading = cell.content.copy()
@@ -77,11 +83,38 @@ class _FoldingTable(TableElement):
         yield table
 
 
+class _Rule(HorizontalRule):
+    """The line of a table's head, also between paragraphs."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        line = "-" if options.ascii_only else "─"
+        yield Text(line * min(_MAX_RULE, options.max_width), style="markdown.hr")
+
+
 class _PlainCode(CodeBlock):
     """Code inside a quote or an indented paragraph: its characters, no frame, no padding."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Text(str(self.text).rstrip("\n"), style="markdown.code", overflow="fold")
+
+
+class _FencedCode(_PlainCode):
+    """Code inside a quote, between its fences: they are shown as they were written, as outside of quotes."""
+
+    fence = "```"
+    info = ""
+
+    @classmethod
+    def create(cls, markdown: Markdown, token: Token) -> _FencedCode:
+        """The element of *token*."""
+        code = cls("text", markdown.code_theme)
+        code.fence, code.info = token.markup or cls.fence, token.info
+        return code
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text(self.fence + self.info, style=_DIM)
+        yield from super().__rich_console__(console, options)
+        yield Text(self.fence, style=_DIM)
 
 
 class _AnswerMarkdown(Markdown):
@@ -91,7 +124,8 @@ class _AnswerMarkdown(Markdown):
         **Markdown.elements,
         "heading_open": _LeftHeading,
         "table_open": _FoldingTable,
-        "fence": _PlainCode,
+        "fence": _FencedCode,
+        "hr": _Rule,
         "code_block": _PlainCode,
     }
 
@@ -101,7 +135,7 @@ class _AnswerMarkdown(Markdown):
         super().__init__(_REFERENCE.sub(r"\1\\[", text), hyperlinks=False)
         for token in self.parsed:
             if token.type == "html_block":
-                token.type, token.tag = "fence", ""
+                token.type, token.tag = "code_block", ""
             for child in token.children or ():
                 if child.type == "softbreak":
                     child.type = "hardbreak"
@@ -209,6 +243,7 @@ class Painter:
         is_table = "|" in text and width < _MIN_COLUMN * max(line.count("|") for line in text.split("\n"))
         renderable: RenderableType = Text(text, overflow="fold") if is_table else _AnswerMarkdown(text)
         options = self._console.options.update(width=width, height=None)
+        options.encoding = "ascii" if self.is_ascii else "utf-8"
         lines = self._console.render_lines(renderable, options, pad=False)
         while lines and not _visible(lines[0]):
             del lines[0]

@@ -40,7 +40,8 @@ class RenderOptions:
     """How the user wants a run shown.
 
     mode: the answer, one JSON object, or one JSON object per event on stdout.  quiet: of our own lines only
-    those that explain a non-zero exit code.  raw: no Markdown on a terminal.  monitor: live performance figures.
+    those that explain a non-zero exit code or that another model answers; not the figures of monitor, which were
+    asked for by name.  raw: no Markdown on a terminal.  monitor: performance figures, live and at the end.
     """
 
     mode: Mode = "text"

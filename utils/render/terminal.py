@@ -52,6 +52,11 @@ class TerminalSink:
             self._final.extend(self._splitter.finish())
             self._screen.remove(self)
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether a block of code is open."""
+        return self._is_open and self._splitter.is_inside
+
     def commit(self, width: int) -> list[Row]:
         """The rows of the blocks that became final since the last call."""
         blocks, self._final = self._final, []
