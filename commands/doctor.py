@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from commands.packages import has_own_environment, require_packages
+
 if TYPE_CHECKING:
     from utils.diagnosis.findings import Finding
 
@@ -50,6 +52,8 @@ def command(
       python main.py doctor --deep
       python main.py doctor --base-url http://localhost:8080/v1 --json
     """
+    if has_own_environment():
+        require_packages()
     from utils.diagnosis.examination import examine
     from utils.diagnosis.findings import Situation
 
@@ -88,7 +92,8 @@ def _print_text(findings: list[Finding], exit_code: int) -> None:
         for line in more:
             _echo(f"{'':<{INDENT}}{line}")
     warnings = sum(finding.status == "warn" for finding in findings)
-    verdict = "a run would work" if exit_code == 0 else f"a run would not work (exit code {exit_code})"
+    conditions = "".join(f" {finding.condition}" for finding in findings if finding.condition)
+    verdict = f"a run would work{conditions}" if exit_code == 0 else f"a run would not work (exit code {exit_code})"
     _echo(f"{verdict}{f'; {warnings} to look at' if warnings else ''}")
 
 

@@ -11,11 +11,11 @@ import random
 import signal
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack
-from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from commands.packages import require_packages
 from commands.prompt_input import PromptText, read_prompt
 from utils.clock import monotonic
 from utils.errors import AppError, Cancelled, OutputClosed, Stopped, Terminated
@@ -44,7 +44,8 @@ _SETTING_NAMES = {
 
 def execute(options: Mapping[str, Any], *, started_s: float | None) -> int:
     """Run the flow once with the options of `run`; returns the exit code. Raises AppError if no run came about."""
-    _require_packages()
+    # Now rather than after standard input was read: main.py may start the program again.
+    require_packages()
     started_s = monotonic() if started_s is None else started_s
     try:
         return _Run(options, started_s).execute()
@@ -240,13 +241,6 @@ def _run_loop(main: Coroutine[Any, Any, int], *, leave: Callable[[], None]) -> i
             leave()
             os._exit(code)
         return code
-
-
-def _require_packages() -> None:
-    """Raise ModuleNotFoundError now rather than after standard input was read: main.py may start the program again."""
-    for name in ("httpx2", "msgspec", "openai", "rich"):
-        if find_spec(name) is None:
-            raise ModuleNotFoundError(f"no module named {name!r}", name=name)
 
 
 def _flags(options: Mapping[str, Any]) -> dict[str, object]:

@@ -20,7 +20,7 @@ from utils.errors import (
 )
 from utils.events import Aborted, Event, ReasoningDelta, TextDelta
 from utils.http_body import Inflater
-from utils.provider_errors import Scrub, classify_error_object, scrubbed, shortened
+from utils.provider_errors import Scrub, classify_error_object, named
 from utils.run_context import Request, Target
 from utils.watchdog import Watchdog
 
@@ -60,8 +60,7 @@ class ChatReader:
         self._has_content = False
         self._error: AppError | None = None
         self._bytes = response.aiter_raw()
-        encoding = response.headers.get("content-encoding", "").strip().lower()
-        self._inflater = Inflater(encoding) if encoding not in ("", "identity") else None
+        self._inflater: Inflater | None = None
         self._pieces: Iterator[bytes] = iter(())
         self._idle_left_s = request.deadlines.idle_s
         """What is left of the idle time: content fills it up, the consumer's time does not count."""
@@ -89,7 +88,7 @@ class ChatReader:
                 data = await self._read(deadline_s)
             except (IdleTimeout, TotalTimeout, ConnectionLost):
                 # Once the server has said that the answer is finished, nothing can make it incomplete any more.
-                if decoder.finish_reason is None:
+                if decoder.finish_reason is None or decoder.is_doubtful:
                     raise
                 break
             if data is None:
@@ -99,7 +98,9 @@ class ChatReader:
                 self._error = decoder.failure
                 if not events:
                     raise decoder.failure
-            if decoder.finish_reason is not None and self._tail_deadline_s is None:
+            if decoder.is_doubtful:
+                self._tail_deadline_s = None
+            elif decoder.finish_reason is not None and self._tail_deadline_s is None:
                 deadline_s = self._tail_deadline_s = self._watchdog.now() + _TAIL_S
             if events:
                 self._keep_time(events, deadline_s)
@@ -132,14 +133,17 @@ class ChatReader:
         await self._response.aclose()
 
     async def check_content_type(self) -> None:
-        """Raise unless the server says that this is an event stream."""
+        """Raise unless the server says that this is an event stream, in an encoding that we can undo."""
+        encoding = self._response.headers.get("content-encoding", "").strip()
+        if encoding.lower() not in ("", "identity"):
+            self._inflater = Inflater(encoding.lower(), shown_as=named(encoding, self._scrub))
         content_type = self._response.headers.get("content-type", "")
         if content_type.partition(";")[0].strip().lower() == "text/event-stream":
             return
         error = self._foreign_error(await self._foreign_body())
         if error is not None:
             raise error
-        said = shortened(self._scrub(content_type)) or "no content type"
+        said = named(content_type, self._scrub) or "no content type"
         raise NotAStream(
             f"{self._target.name} answered with {said} instead of an event stream",
             hint="is --base-url the address of the API (it usually ends in /v1), and does the server stream?",
@@ -163,7 +167,7 @@ class ChatReader:
         except (ValueError, RecursionError):
             return None
         if isinstance(decoded, dict) and decoded.get("error") is not None:
-            return classify_error_object(scrubbed(decoded["error"], self._scrub))
+            return classify_error_object(decoded["error"], self._scrub)
         return None
 
     def _concluded(self) -> list[Event]:
@@ -188,8 +192,6 @@ class ChatReader:
         if any(isinstance(event, TextDelta | ReasoningDelta) for event in events):
             self._has_content = True
             self._idle_left_s = self._request.deadlines.idle_s
-            if self._decoder.finish_reason is None:
-                self._tail_deadline_s = None
         elif self._has_content and deadline_s is not None:
             self._idle_left_s = deadline_s - self._watchdog.now()
 

@@ -19,7 +19,7 @@ import msgspec
 
 from utils.errors import ContentFiltered, NotAStream, ProtocolError, ProviderError, StreamTruncated
 from utils.events import Aborted, Event, Finished, Flagged, Opened, ReasoningDelta, TextDelta, TokenLogprob, Usage
-from utils.provider_errors import Scrub, classify_error_object, scrubbed, shortened
+from utils.provider_errors import Scrub, classify_error_object, named, shortened
 from utils.sse import MAX_EVENT_BYTES, ServerSentEvent, SSEDecoder
 
 __all__ = ["ChatStreamDecoder"]
@@ -57,6 +57,8 @@ class _Delta(msgspec.Struct, gc=False):
 class _Choice(msgspec.Struct):
     index: int = 0
     delta: _Delta | None = None
+    message: _Delta | None = None
+    text: str | None = None
     finish_reason: str | None = None
     logprobs: msgspec.Raw = msgspec.Raw()
     error: Any = None
@@ -100,6 +102,8 @@ class ChatStreamDecoder:
     ) -> None:
         self.failure: ProviderError | None = None
         self.finish_reason: str | None = None
+        self.is_doubtful = False
+        """Text came after a finish_reason, so this server's finish_reason alone proves nothing."""
         self.is_done = False
         """`[DONE]` was seen: nothing more is coming."""
         self.chars = 0
@@ -174,16 +178,13 @@ class ChatStreamDecoder:
             self.is_done = True
             events.append(Flagged("error_after_finish", self.chars, self.chars))
 
-    def _error(self, body: object) -> ProviderError:
-        return classify_error_object(scrubbed(body, self._scrub))
-
     def _take(self, sse_event: ServerSentEvent, events: list[Event]) -> None:
         data = sse_event.data
         if data == b"[DONE]":
             self.is_done = True
             return
         if sse_event.event == b"error":
-            raise self._error(_loosely_decoded(data))
+            raise classify_error_object(_loosely_decoded(data), self._scrub)
         try:
             chunk = _decode_chunk(data)
         except _UNDECODABLE as error:
@@ -193,10 +194,10 @@ class ChatStreamDecoder:
                 hint="run again; if it stays, the server or a proxy before it is broken",
             ) from error
         if chunk.error is not None:
-            raise self._error(chunk.error)
+            raise classify_error_object(chunk.error, self._scrub)
         if not self._is_opened:
             self._is_opened = True
-            events.append(Opened(self._target, self._name(chunk.model), self._attempt))
+            events.append(Opened(self._target, named(chunk.model, self._scrub), self._attempt))
         for choice in chunk.choices or ():
             # We never ask for more than one choice; a server that sends more is read as far as we asked.
             if choice.index == 0:
@@ -208,7 +209,8 @@ class ChatStreamDecoder:
         self._last_data = data
 
     def _take_choice(self, choice: _Choice, data: bytes, events: list[Event]) -> None:
-        delta = choice.delta
+        # Servers exist that stream whole messages, or the older `text`, in the place of deltas.
+        delta = choice.delta or choice.message or (_Delta(choice.text) if choice.text else None)
         if delta is not None:
             reasoning = delta.reasoning_content or delta.reasoning
             if reasoning:
@@ -219,6 +221,7 @@ class ChatStreamDecoder:
                 events.append(TextDelta(text, _tokens(choice.logprobs) if choice.logprobs else ()))
                 if self.finish_reason is not None:
                     self.finish_reason = None
+                    self.is_doubtful = True
                     events.append(Flagged("text_after_finish", start, self.chars))
                 if delta.refusal and not self._has_refusal:
                     self._has_refusal = True
@@ -226,14 +229,11 @@ class ChatStreamDecoder:
                 if data == self._last_data and len(text.strip()) >= _MIN_DUPLICATE_CHARS:
                     events.append(Flagged("duplicated_event", start, self.chars))
         if choice.finish_reason == "error" or choice.error is not None:
-            raise self._error(choice.error or "the provider ended the answer with finish_reason 'error'")
-        reason = self._name(choice.finish_reason)
+            said = choice.error or "the provider ended the answer with finish_reason 'error'"
+            raise classify_error_object(said, self._scrub)
+        reason = named(choice.finish_reason, self._scrub)
         if reason and reason.lower() not in ("null", "none"):
             self.finish_reason = reason
-
-    def _name(self, value: object) -> str:
-        """A short text of the server's, fit for people and free of the user's key."""
-        return shortened(self._scrub(value)) if isinstance(value, str) else ""
 
 
 def _tokens(raw: msgspec.Raw) -> tuple[TokenLogprob, ...]:

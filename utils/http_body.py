@@ -24,25 +24,28 @@ _WBITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 class Inflater:
     """Decompresses a stream in bounded pieces. We ask for identity encoding; some proxies compress all the same.
 
-    Sans I/O: `feed(bytes)` is an iterator of pieces of at most 64 KiB, so that the caller can look at its clock
-    between them (a few hundred kilobytes may hold gigabytes). `finish()` raises ConnectionLost if the end is missing.
+    *shown_as* is the encoding's name for people. Sans I/O: `feed(bytes)` is an iterator of pieces of at most 64 KiB, so
+    that the caller can look at its clock between them (a few hundred kilobytes may hold gigabytes). `finish()` raises
+    ConnectionLost if the end is missing.
     """
 
-    def __init__(self, encoding: str) -> None:
-        encoding = encoding.strip().lower()
+    def __init__(self, encoding: str, *, shown_as: str) -> None:
         if encoding not in _WBITS:
             raise NotAStream(
-                f"the server compresses the stream ({encoding[:40]!r}), though it was asked not to",
+                f"the server compresses the stream ({shown_as!r}), though it was asked not to",
                 hint="switch compression of event streams off at the server or the proxy before it",
             )
-        self._inflate = zlib.decompressobj(_WBITS[encoding])
+        self._wbits = _WBITS[encoding]
+        self._inflate = zlib.decompressobj(self._wbits)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The decompressed pieces. Raises ConnectionLost if the data is broken."""
         try:
-            while data and not self._inflate.eof:
+            while data:
+                if self._inflate.eof:  # a body may have several members (RFC 1952, 2.2)
+                    self._inflate = zlib.decompressobj(self._wbits)
                 yield self._inflate.decompress(data, _PIECE_BYTES)
-                data = self._inflate.unconsumed_tail
+                data = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
         except zlib.error as error:
             raise ConnectionLost("the server sent a body whose compression is broken", hint="run again") from error
 

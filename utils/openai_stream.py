@@ -28,7 +28,7 @@ from utils.errors import (
 )
 from utils.events import Adapted, Event
 from utils.http_body import bound_other_bodies
-from utils.provider_errors import key_scrubber, scrubbed, shortened
+from utils.provider_errors import key_scrubber, named, scrubbed, shortened
 from utils.run_context import Request, Target
 from utils.transport_errors import error_of_response, error_of_transport
 from utils.watchdog import Watchdog
@@ -100,7 +100,7 @@ class OpenAIBackend:
                     lambda: FirstTokenTimeout(f"{self.base_url}/models did not answer in time"),
                 )
                 rows = msgspec.json.decode(response.content)["data"]
-                self._models = [self.scrub(str(row["id"])) for row in rows]
+                self._models = [named(str(row["id"]), self.scrub) for row in rows]
             except (KeyError, TypeError, ValueError) as error:
                 raise NotAStream(
                     f"{self.base_url}/models did not list any models", hint="name one with --model"

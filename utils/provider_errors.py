@@ -6,6 +6,7 @@ Sources for the codes: OpenAI's error code guide, llama.cpp server's `error.type
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 
@@ -23,6 +24,7 @@ __all__ = [
     "classify_error_object",
     "classify_status",
     "key_scrubber",
+    "named",
     "parse_retry_after",
     "scrubbed",
     "shortened",
@@ -37,26 +39,43 @@ _HINT_CONTEXT = "shorten the prompt, or choose a model with a longer context"
 _HINT_BUSY = "wait and run again, or raise --retries"
 _HINT_DOWN = "run again later, or use another --base-url"
 
+_FILLERS = "\u115f\u1160\u3164\uffa0"
+"""Letters without a shape."""
 _TOO_LONG = {"context_length_exceeded", "exceed_context_size_error"}
 _UNSUPPORTED_PARAMETER = re.compile(
     r"\b(temperature|top_logprobs|logprobs|seed|stop|max_completion_tokens|max_tokens|stream_options)\b"
 )
 
 
-_INVISIBLE = "[\\s\u00ad\u200b-\u200f\u2028-\u202f\u2060-\u2064\ufeff]*"
-
 Scrub = Callable[[str], str]
 """Takes the user's key out of a text."""
 
 
 def key_scrubber(key: str | None) -> Scrub:
-    """Replaces *key* by `[key]`, also percent-encoded or broken by white space and invisible characters."""
-    if not key:
+    """Replaces *key* by `[key]`, also percent-encoded, in other case, or broken by what a person does not see.
+
+    The search runs on the visible characters alone, so no set of separators has to be complete.
+    """
+    bare_key = "".join(filter(_is_visible, key or ""))
+    if not bare_key:
         return str
-    # Each character as it is or percent-encoded; between two of them anything that a person does not see.
-    written = (f"(?:{re.escape(c)}|{''.join(f'%{b:02x}' for b in c.encode())})" for c in key)
-    pattern = re.compile(_INVISIBLE.join(written), re.IGNORECASE)
-    return lambda text: pattern.sub("[key]", text)
+    written = (f"(?:{re.escape(c)}|{''.join(f'%{b:02x}' for b in c.encode('utf-8', 'replace'))})" for c in bare_key)
+    pattern = re.compile("".join(written), re.IGNORECASE)
+
+    def scrub(text: str) -> str:
+        places = [place for place, c in enumerate(text) if _is_visible(c)]
+        found = list(pattern.finditer("".join(text[place] for place in places)))
+        for match in reversed(found):
+            text = f"{text[: places[match.start()]]}[key]{text[places[match.end() - 1] + 1 :]}"
+        return text
+
+    return scrub
+
+
+def _is_visible(c: str) -> bool:
+    if c.isascii():
+        return "!" <= c <= "~"
+    return c.isprintable() and not c.isspace() and unicodedata.category(c) not in ("Mn", "Me") and c not in _FILLERS
 
 
 def scrubbed(body: object, scrub: Scrub) -> object:
@@ -128,8 +147,23 @@ def classify_status(
     return error
 
 
-def classify_error_object(body: object) -> ProviderError:
-    """The error for an error object (or string) that arrived inside a stream, where there is no status."""
+def classify_error_object(body: object, scrub: Scrub = str) -> ProviderError:
+    """The error for an error object (or string) that arrived inside a stream, where there is no status.
+
+    *scrub* is applied before the message is shortened, which could cut a key in two, and after it, which could join
+    one; the same order as everywhere: see `named`.
+    """
+    error = _of_object(scrubbed(body, scrub))
+    error.message = scrub(error.message)
+    return error
+
+
+def named(text: object, scrub: Scrub) -> str:
+    """A name or reason of the server's, fit for people and free of the user's key; "" if it is no text."""
+    return scrub(shortened(scrub(text))) if isinstance(text, str) else ""
+
+
+def _of_object(body: object) -> ProviderError:
     message, codes, _ = _parts(body)
     what = f"the server reported an error in the stream: {message or 'no message'}"
     if "insufficient_quota" in codes:
@@ -156,6 +190,8 @@ def _parts(body: object) -> tuple[str, set[str], str | None]:
         codes = {str(body[key]).lower() for key in ("code", "type", "status") if body.get(key) is not None}
         parameter = body.get("param")
         message = body.get("message") or body.get("detail") or ""
+        if isinstance(message, list):
+            message = "".join(part for part in message if isinstance(part, str))
         return shortened(message), codes, parameter if isinstance(parameter, str) and parameter else None
     if body is None:
         return "", set(), None

@@ -113,7 +113,10 @@ class SSEDecoder:
         if size > self._max_event_bytes:
             self._is_over = True
             self._pending.clear()
-            raise ProtocolError(f"the server sent an event of more than {self._max_event_bytes} bytes without an end")
+            raise ProtocolError(
+                f"the server sent an event of more than {self._max_event_bytes} bytes without an end",
+                hint="run again; if it stays, the server or a proxy before it is broken",
+            )
 
     def _parsed(self, raw: bytes, *, is_terminated: bool = True) -> list[ServerSentEvent]:
         """The events in a run of lines; an empty line inside it (of `\\n\\n\\n`) is a boundary too."""

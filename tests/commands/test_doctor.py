@@ -74,7 +74,7 @@ def test_with_nothing_configured_a_run_would_work(tmp_path: Path) -> None:
         "       NO_COLOR               not set",
     ):
         assert line in lines
-    assert lines[-1] == "a run would work"
+    assert lines[-1] == "a run would work if the model can be fetched (93 MB)"
 
 
 def test_versions_are_told_without_importing_the_packages() -> None:

@@ -29,6 +29,8 @@ class Finding:
     origin: str = ""
     """Settings only: where the value comes from."""
     exit_code: int = 0
+    condition: str = ""
+    """What a run depends on that was not tried, as the end of the sentence `a run would work ...`."""
 
 
 @dataclass(slots=True)

