@@ -25,6 +25,7 @@ bench: .venv/.dev
 	$(BIN)/python benchmarks/bench_first_token.py
 	$(BIN)/python benchmarks/bench_guard.py
 	$(BIN)/python benchmarks/bench_graph.py
+	$(BIN)/python benchmarks/bench_guard_filter.py --rounds 1
 
 # The locked files follow the ranges in pyproject.toml.
 lock: .venv/.dev

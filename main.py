@@ -62,6 +62,7 @@ VERSION = "0.1.0"
 DEFAULT_COMMAND = "run"
 COMMANDS = {
     "run": ("commands.run", "Ask the model and stream its answer (the default command)."),
+    "guard": ("commands.guard", "Filter any stream of bytes: hide keys and personal data while it flows."),
     "model": ("commands.model", "Show, fetch, verify or remove the embedded model."),
     "doctor": ("commands.doctor", "Show what works here, what does not, and what to do about it."),
 }

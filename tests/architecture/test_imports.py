@@ -46,6 +46,7 @@ PURE = [
     "utils/run_context.py",
     "utils/run_report.py",
     "utils/sse.py",
+    "utils/byte_guard.py",
     "utils/provider_errors.py",
     "utils/well_formed.py",
     "utils/resilience/backoff.py",

@@ -31,7 +31,8 @@ def options_of(command: Any) -> set[str]:
 def run_options() -> set[str]:
     command = main.cli.get_command(None, "run")  # type: ignore[arg-type]
     secondary = {option for parameter in command.params for option in parameter.secondary_opts}  # type: ignore[union-attr]
-    return options_of(command) | secondary | {"--help", "--version", "--deep"}
+    others = {option for name in ("guard", "doctor") for option in options_of(main.cli.get_command(None, name))}  # type: ignore[arg-type]
+    return options_of(command) | secondary | others | {"--help", "--version"}
 
 
 def test_the_diagram_is_the_graph() -> None:
@@ -114,7 +115,9 @@ def test_the_help_page_shows_every_command_and_every_option_with_help() -> None:
             assert parameter.help, parameter.name
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["model", "--help"], ["--nope"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["run", "--help"], ["model", "--help"], ["guard", "--help"], ["--nope"]]
+)
 def test_help_and_usage_errors_import_nothing_heavy(arguments: list[str]) -> None:
     program = (
         "import sys; sys.argv = ['main.py', *sys.argv[1:]]; import main\n"
