@@ -26,6 +26,7 @@ bench: .venv/.dev
 	$(BIN)/python benchmarks/bench_guard.py
 	$(BIN)/python benchmarks/bench_graph.py
 	$(BIN)/python benchmarks/bench_guard_filter.py --rounds 1
+	$(BIN)/python benchmarks/bench_toxicity.py
 
 # The locked files follow the ranges in pyproject.toml.
 lock: .venv/.dev

@@ -20,6 +20,7 @@ from nodes import (
     StreamingLLM,
     StreamLog,
     TokenAggregator,
+    ToxicityPolicy,
 )
 from utils.guardrails.rules import RuleSet
 from utils.metrics.recorder import Recorder
@@ -33,6 +34,7 @@ def create_streaming_graph(
     opener: Opener,
     *,
     rules: RuleSet | None = None,
+    toxicity: ToxicityPolicy = "off",
     model_requested: str = "",
     prompt_limit_chars: int = 1_000_000,
     own_key: str | None = None,
@@ -40,13 +42,13 @@ def create_streaming_graph(
 ) -> AsyncGraph:
     """The flow of one target, for any number of runs with `run_streaming_graph`.
 
-    *rules* switches the output guard on; the prompt guard is always on. *own_key* is the user's own API key, which
-    must never be sent as text.
+    *rules* switches the redactor on, *toxicity* the judgement of sentences; the prompt guard is always on. *own_key* is
+    the user's own API key, which must never be sent as text.
     """
     log = StreamLog()
     prompt = PromptProcessor(limit_chars=prompt_limit_chars, own_key=own_key, allow_secrets=allow_secrets)
     llm = StreamingLLM(opener, log)
-    handler = ResponseHandler(rules)
+    handler = ResponseHandler(rules, toxicity)
     aggregator = TokenAggregator(opener, log, model_requested=model_requested or opener.target.model)
 
     prompt - READY >> llm

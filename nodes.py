@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from kaygraph import AsyncNode, MetricsNode, ValidatedNode
 from utils.errors import AppError, InternalError
 from utils.events import Aborted, Finished, Flagged
 from utils.guardrails.prompt_guard import check_prompt
-from utils.guardrails.redactor import GuardStatistics, Redactor
+from utils.guardrails.redactor import Guard, GuardStatistics, Redactor
 from utils.guardrails.rules import RuleSet
 from utils.guardrails.stage import guarded
+from utils.guardrails.toxicity import LexicalToxicity, ToxicityGuard
+from utils.guardrails.toxicity_screen import ScreenedGuard
 from utils.metrics.recorder import Recorder
 from utils.resilience.resilient_stream import Opener, ResilientStream
 from utils.run_context import Deadlines, EventStream, Parameters, Request, RunContext, ended
@@ -37,11 +39,15 @@ __all__ = [
     "StreamLog",
     "StreamingLLM",
     "TokenAggregator",
+    "ToxicityPolicy",
 ]
 
 READY, REJECTED = "ready", "rejected"
 STREAMING, UNAVAILABLE = "streaming", "unavailable"
 GUARDED = "guarded"
+
+ToxicityPolicy = Literal["off", "flag", "stop", "hold"]
+"""What happens to a sentence that is judged toxic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,8 @@ class GuardFigures:
         self.prompt: list[dict[str, Any]] = []
         self.answer: GuardStatistics | None = None
         self.reasoning: GuardStatistics | None = None
+        self.screens: list[ToxicityGuard] = []
+        """The first one judges the answer."""
 
     def take(self, answer: GuardStatistics, reasoning: GuardStatistics | None) -> None:
         """Receive the final figures of the output guard."""
@@ -85,6 +93,8 @@ class GuardFigures:
         for name, statistics in (("answer", self.answer), ("reasoning", self.reasoning)):
             if statistics is not None:
                 figures[name] = dataclasses.asdict(statistics)
+        if self.screens:
+            figures["toxicity"] = dataclasses.asdict(self.screens[0].toxicity_statistics())
         return figures
 
 
@@ -203,9 +213,13 @@ class StreamingLLM(MetricsNode[Request, ResilientStream], AsyncNode[Request, Res
 class ResponseHandler(ValidatedNode[Any, EventStream]):
     """Puts the guard and the validation around the stream; nothing is pulled yet.   `guarded`"""
 
-    def __init__(self, rules: RuleSet | None) -> None:
+    def __init__(self, rules: RuleSet | None, toxicity: ToxicityPolicy = "off") -> None:
         super().__init__()
         self._rules = rules
+        self._toxicity: ToxicityPolicy = toxicity
+        self._model = LexicalToxicity()
+        if toxicity != "off":
+            self._model.load()
 
     def prep(self, shared: Shared) -> tuple[EventStream, GuardFigures]:
         """Read the open stream, and where the guard's figures go."""
@@ -214,10 +228,20 @@ class ResponseHandler(ValidatedNode[Any, EventStream]):
     def exec(self, prep_res: tuple[EventStream, GuardFigures]) -> EventStream:
         """Wrap the stream in the guard."""
         stream, figures = prep_res
-        rules = self._rules
-        if rules is None:
+        if self._rules is None and self._toxicity == "off":
             return stream
-        return guarded(stream, lambda: Redactor(rules), on_statistics=figures.take)
+        rules = self._rules or RuleSet.compile(())
+        mode = self._toxicity
+
+        def guard() -> Guard:
+            if mode == "off":
+                return Redactor(rules)
+            # The screen reads the raw text, before the redactor: replacements would change what it judges.
+            screen = ToxicityGuard(self._model, mode)
+            figures.screens.append(screen)
+            return ScreenedGuard(screen, Redactor(rules))
+
+        return guarded(stream, guard, on_statistics=figures.take)
 
     def validate_output(self, exec_res: EventStream) -> EventStream:
         """Wrap the stream once more: whatever comes out is well-formed. Violations are events."""

@@ -21,7 +21,7 @@ from utils.clock import monotonic
 from utils.errors import AppError, Cancelled, OutputClosed, Stopped, Terminated
 from utils.run_context import RunContext
 from utils.run_report import RunReport, failed_report
-from utils.settings import Loaded, Settings, deadlines, load, parameters
+from utils.settings import Loaded, Settings, deadlines, load, parameters, toxicity_mode
 from utils.targets import TargetChoice, choose_target
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ class _Run:
         graph = create_streaming_graph(
             Opener(choice.target, backend, breaker, RetryPolicy(retries=settings.retries)),
             rules=default_rules(own_key) if settings.guardrails else None,
+            toxicity=toxicity_mode(settings),
             model_requested=choice.model_requested,
             prompt_limit_chars=settings.prompt_limit_chars,
             own_key=own_key,

@@ -64,6 +64,12 @@ def _flag(section: str, *args: Any, **kwargs: Any) -> Callable[[F], F]:
     "guardrails",
     help="Redact e-mail addresses, card numbers and keys while the answer streams.",
 )
+@_option(
+    "Guardrails",
+    "--toxicity",
+    type=click.Choice(["off", "flag", "stop", "hold"]),
+    help="Judge sentences: flag them, stop after a toxic one, or hold each until it is judged [flag with guardrails].",
+)
 @_flag("Guardrails", "--allow-secrets", help="Send the prompt even if it holds something that looks like a key.")
 @_flag("Failures and limits", "--simulate-failures", help="Refuse the first connection, cut the second one; recover.")
 @_option("Failures and limits", "--failure-seed", type=int, metavar="N", help="Choose the place of the cut.")

@@ -42,6 +42,7 @@ __all__ = [
     "in_effect",
     "load",
     "parameters",
+    "toxicity_mode",
 ]
 
 T = TypeVar("T")
@@ -128,6 +129,8 @@ class Settings(BaseModel):
     """Ask for the model's own confidence; a server that refuses is asked again without."""
     gguf: Annotated[Path, BeforeValidator(_path)] | None = Field(default=None, description="the path of a GGUF file")
     guardrails: bool = Field(default=False, description="true or false")
+    toxicity: Literal["off", "flag", "stop", "hold"] | None = Field(default=None, description="off, flag, stop or hold")
+    """None: flag with guardrails, else off."""
     simulate_failures: bool = Field(default=False, description="true or false")
     failure_seed: int | None = Field(
         default=None, ge=-(2**63), le=2**63 - 1, description="a whole number of at most 64 bits"
@@ -316,6 +319,11 @@ def parameters(settings: Settings, *, target: Target | None = None) -> Parameter
         stop=settings.stop,
         logprobs=settings.logprobs,
     )
+
+
+def toxicity_mode(settings: Settings) -> Literal["off", "flag", "stop", "hold"]:
+    """What happens to toxic sentences: as asked for; else they are flagged if the guardrails are on."""
+    return settings.toxicity or ("flag" if settings.guardrails else "off")
 
 
 def deadlines(settings: Settings) -> Deadlines:

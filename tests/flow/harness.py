@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flow import create_streaming_graph, run_streaming_graph
-from nodes import RunInput
+from nodes import RunInput, ToxicityPolicy
 from utils.errors import Stopped
 from utils.events import Event
 from utils.guardrails.rules import RuleSet
@@ -42,6 +42,7 @@ def run_flow(
     deadline_s: float = 5.0,
     total_s: float | None = None,
     rules: RuleSet | None = None,
+    toxicity: ToxicityPolicy = "off",
     prompt: str = "Say it.",
     system: str | None = None,
     api_key: str | None = "sk-test-0123456789",
@@ -84,7 +85,7 @@ def run_flow(
         )
         policy = RetryPolicy(retries=retries, backoff=Backoff(0.001, 0.002))
         opener = Opener(target, used, breaker or Breaker(), policy, random.Random(1))
-        graph = create_streaming_graph(opener, rules=rules, own_key=api_key)
+        graph = create_streaming_graph(opener, rules=rules, toxicity=toxicity, own_key=api_key)
         run_input = RunInput(
             prompt=prompt,
             context=context,

@@ -19,6 +19,7 @@ from utils.events import (
     Event,
     FellBack,
     Finished,
+    Flagged,
     Interrupted,
     Opened,
     Redacted,
@@ -181,6 +182,40 @@ def test_guardrails_hide_a_secret_split_over_a_failure() -> None:
         run = run_flow("http://x/v1", backend=backend, retries=1, deterministic=True, rules=default_rules(None))
         assert run.report.text == "Mail [EMAIL] now"
         assert sum(isinstance(event, Redacted) for event in run.events) == 1
+
+
+INSULT = "You are a fucking idiot."
+
+
+@pytest.mark.parametrize(
+    ("mode", "text_shown", "exit_code"),
+    [
+        ("off", f"Hello. {INSULT} Bye bob@example.com.", 0),
+        ("flag", f"Hello. {INSULT} Bye bob@example.com.", 0),
+        ("stop", f"Hello. {INSULT}", 4),
+        ("hold", "Hello. ", 4),
+    ],
+)
+def test_toxic_sentences_are_flagged_stop_the_answer_or_are_never_shown(
+    mode: nodes.ToxicityPolicy, text_shown: str, exit_code: int
+) -> None:
+    pieces = ["Hel", "lo. You are ", "a fucking id", "iot. By", "e bob@exam", "ple.com."]
+    backend = MockBackend([[OPENED, *text(*pieces[:3])], text(*pieces[3:]), [STOP]])
+    run = run_flow("http://x/v1", backend=backend, toxicity=mode)
+    assert run.report.text.rstrip() == text_shown.rstrip()
+    assert run.report.exit_code == exit_code
+    flagged = [event.rule for event in run.events if isinstance(event, Flagged)]
+    assert flagged == (["toxicity"] if mode == "flag" else [])
+    assert backend.is_all_closed
+    if mode != "off":
+        assert run.report.guard["toxicity"]["mode"] == mode
+        assert run.report.guard["toxicity"]["toxic"] == 1
+
+
+def test_the_redactor_works_behind_the_judgement_of_sentences() -> None:
+    backend = MockBackend([[OPENED, *text("Mail bob@exam", "ple.com now. ", "Bye.")], [STOP]])
+    run = run_flow("http://x/v1", backend=backend, toxicity="hold", rules=default_rules(None))
+    assert run.report.text == "Mail [EMAIL] now. Bye."
 
 
 def test_a_stop_ends_the_run_and_keeps_the_partial_answer() -> None:
