@@ -1,13 +1,15 @@
 """What the output guard costs on ordinary prose: `python benchmarks/bench_guard.py [--rounds N]`.
 
 Rule sets run in turn on the same tokens; the released text is checked while it is timed. Printed are medians of the
-microseconds per token, and the mean number of held characters after a token.
+microseconds per token, and the mean number of held characters after a token. Then the time to compile 10,000 keywords,
+the slowest tokens, and worst-case rules and texts at two lengths: the cost per character must not grow with the length.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
+import random
 import statistics
 import sys
 import time
@@ -17,8 +19,37 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from utils.events import Redacted, TextDelta  # noqa: E402
+from utils.guardrails.patterns import KeywordsPattern, RegularPattern  # noqa: E402
 from utils.guardrails.redactor import Redactor  # noqa: E402
-from utils.guardrails.rules import RuleSet, default_rules  # noqa: E402
+from utils.guardrails.rules import Rule, RuleSet, default_rules  # noqa: E402
+
+REGULAR = (
+    r"\b[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}",
+    r"\b\d{3}-\d{2}-\d{4}\b",
+    r"\b(?:\d{1,3}\.){3}\d{1,3}\b",
+    r"\b(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}\b",
+    r"\+?\d[\d -]{8,14}\d\b",
+    r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}\b",
+    r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----",
+    r"(?i)\bbearer [\w.~+/-]{16,}",
+    r"(?i)\b(?:password|passwd|pwd)\s?[:=]\s?\S{6,}",
+    r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}(?:\.[\w-]+)?",
+    *(
+        rf"\b{prefix}[\w-]{{16,}}"
+        for prefix in ["sk-", "github_pat_", "AIza", "xoxb-", "hf_", "glpat-", "npm_", "pypi-", "sk_live_", "xai-"]
+    ),
+    *(
+        rf"\b{prefix}[0-9A-Fa-f]{{32}}\b"
+        for prefix in ["key-", "AC", "SK", "shpat_", "dop_v1_", "rk_", "ya29_", "lin_", "pat_", "tok_"]
+    ),
+)
+"""Thirty rules of the kind that packs have: personal data, and keys with a prefix."""
+
+WORST = {
+    "(a+)+b on a...": (r"(a+)+b", "a"),
+    "a[ab]{12}c on a, b at random": (r"a[ab]{12}c", "ab"),
+    "x[^z]*z on x (over the cap)": (r"x[^z]*z", "x"),
+}
 
 
 def prose() -> str:
@@ -56,6 +87,40 @@ def run(rules: RuleSet, pieces: list[str]) -> tuple[float, float, int]:
     return elapsed_s / len(pieces) * 1e6, redactor.statistics().held_mean_chars, redactions
 
 
+def keyword_rules(count: int, regular: tuple[str, ...] = REGULAR) -> RuleSet:
+    rng = random.Random(1)
+    words = tuple("".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(5, 12))) for _ in range(count))
+    rules = [Rule(f"r{n}", "[HIDDEN]", RegularPattern(source)) for n, source in enumerate(regular)]
+    return RuleSet.compile([Rule("words", "[WORD]", KeywordsPattern(words)), *rules])
+
+
+def slowest(rules: RuleSet, pieces: list[str]) -> list[float]:
+    """The 50th, 99th and 100th percentile of one feed, in microseconds."""
+    redactor = Redactor(rules)
+    times = []
+    for piece in pieces:
+        started_s = time.perf_counter()
+        redactor.feed(piece)
+        times.append((time.perf_counter() - started_s) * 1e6)
+    times.sort()
+    return [times[len(times) // 2], times[len(times) * 99 // 100], times[-1]]
+
+
+def worst_cases() -> None:
+    rng = random.Random(1)
+    for name, (source, letters) in WORST.items():
+        costs = []
+        for length in (20_000, 80_000):
+            redactor = Redactor(RuleSet.compile([Rule("worst", "[HIDDEN]", RegularPattern(source))]))
+            pieces = tokens("".join(rng.choices(letters, k=length)))
+            started_s = time.perf_counter()
+            for piece in pieces:
+                redactor.feed(piece)
+            redactor.finish()
+            costs.append((time.perf_counter() - started_s) / length * 1e6)
+        print(f"{name:30} {costs[0]:6.2f} us per character of 20,000, {costs[1]:6.2f} of 80,000")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
@@ -63,6 +128,7 @@ def main() -> None:
     pieces = tokens(prose())
     everything = default_rules("my-own-key-0123456789")
     sets = {"no rules": RuleSet.compile([]), "all default rules": everything}
+    sets |= {f"30 regular rules, {n:,} keywords": keyword_rules(n) for n in (10, 1000, 10_000)}
     times: dict[str, list[float]] = {name: [] for name in sets}
     held: dict[str, tuple[float, int]] = {}
     for _ in range(rounds):
@@ -75,9 +141,15 @@ def main() -> None:
     for name, row in times.items():
         low, middle, high = statistics.quantiles(row, n=4)
         print(
-            f"{name:18} {middle:5.2f} us per token (quartiles {low:.2f} to {high:.2f}), "
+            f"{name:36} {middle:5.2f} us per token (quartiles {low:.2f} to {high:.2f}), "
             f"{held[name][0]:.2f} characters held on average, {held[name][1]} redactions"
         )
+    started_s = time.perf_counter()
+    keyword_rules(10_000, ())
+    print(f"10,000 keywords compiled in {(time.perf_counter() - started_s) * 1e3:.0f} ms")
+    middle, late, last = slowest(sets["30 regular rules, 10,000 keywords"], pieces)
+    print(f"one feed, warm: median {middle:.1f} us, p99 {late:.1f} us, slowest {last:.1f} us")
+    worst_cases()
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ MATCHERS: dict[str, Callable[[str, int, int], bool]] = {
 
 
 def matches(text: str, rules: Iterable[str] = RULES) -> list[tuple[int, int, str]]:
-    """All matches (start, end, rule) of the whole text."""
+    """All matches (start, end, rule) of the whole text. Its only character that is not ASCII, é, reads as e."""
+    text = text.replace("é", "e")
     return [
         (start, end, rule)
         for rule in rules

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from utils.guardrails.scanners import NOT_LIVE, Match, Scanner, run_end
 
@@ -71,7 +70,6 @@ class KeyPattern:
     """
 
     shapes: tuple[KeyShape, ...] = KEY_SHAPES
-    decides_late: ClassVar[bool] = False
     prefix: re.Pattern[str] = field(init=False, repr=False, compare=False)
     """Group number n + 1 is a prefix of shape n. The boundary is checked apart: it would slow the search down."""
     open_prefix: re.Pattern[str] = field(init=False, repr=False, compare=False)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
 
+from utils.guardrails.fold import fold
 from utils.guardrails.scanners import NOT_LIVE, Match, Scanner
 
 __all__ = ["LiteralPattern"]
@@ -12,24 +12,26 @@ __all__ = ["LiteralPattern"]
 
 @dataclass(frozen=True)
 class LiteralPattern:
-    """Every occurrence of *text*, overlapping ones too.
+    """Every occurrence of *text*, overlapping ones too. `folded` is what is looked for.
 
     Source: D. Knuth, J. Morris, V. Pratt, "Fast Pattern Matching in Strings", SIAM J. Computing 6 (1977).
     """
 
     text: str = field(repr=False)
-    decides_late: ClassVar[bool] = False
+    folded: str = field(init=False, repr=False, compare=False)
     borders: tuple[int, ...] = field(init=False, repr=False, compare=False)
-    """borders[k]: the longest proper prefix of text[: k + 1] that is also a suffix of it, in characters."""
+    """borders[k]: the longest proper prefix of folded[: k + 1] that is also a suffix of it, in characters."""
 
     def __post_init__(self) -> None:
-        borders = [0] * len(self.text)
+        text = "".join(fold(self.text))
+        borders = [0] * len(text)
         matched = 0
-        for k in range(1, len(self.text)):
-            while matched and self.text[k] != self.text[matched]:
+        for k in range(1, len(text)):
+            while matched and text[k] != text[matched]:
                 matched = borders[matched - 1]
-            matched += self.text[k] == self.text[matched]
+            matched += text[k] == text[matched]
             borders[k] = matched
+        object.__setattr__(self, "folded", text)
         object.__setattr__(self, "borders", tuple(borders))
 
     def scanner(self) -> Scanner:
@@ -47,7 +49,7 @@ class _LiteralScanner:
         self._matched = 0
 
     def scan(self, text: str, base: int, found: list[Match]) -> int:
-        literal, borders, matched = self._pattern.text, self._pattern.borders, self._matched
+        literal, borders, matched = self._pattern.folded, self._pattern.borders, self._matched
         i, length = 0, len(text)
         while i < length:
             if matched == 0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar
 
 from utils.guardrails.scanners import NOT_LIVE, Match, Scanner, run_end
 
@@ -31,8 +30,6 @@ class EmailPattern:
 
     Cost: the current word is held, at most 254 characters of it while no `@` was seen.
     """
-
-    decides_late: ClassVar[bool] = False
 
     def scanner(self) -> Scanner:
         """A scanner at the start of a stream."""
@@ -133,8 +130,6 @@ class CardPattern:
     passes the Luhn check.
     """
 
-    decides_late: ClassVar[bool] = True
-
     def scanner(self) -> Scanner:
         """A scanner at the start of a stream."""
         return _CardScanner()
@@ -219,5 +214,5 @@ class _CardScanner:
             if digits < _CARD_MIN:
                 break
             if self._passes_luhn(start):
-                found.append(Match(start[0], end, end))
+                found.append(Match(start[0], end, end, is_late=True))
                 break  # later starts with the same end lie inside this match

@@ -9,7 +9,13 @@ replacement), *held*, or not received. The boundary between the first two, `_dec
 So a character is held only if a live position lies at or before it (see utils/guardrails/scanners.py). Runs are
 maximal: touching matches are one run. Its label is the match that ends first, then starts first, then is known without
 the character after it, then stands first in the rules. No match that becomes known later can win by that order, so the
-label does not depend on how the text was cut.
+label does not depend on how the text was cut. Scanners read folded text; offsets.py leads back to the raw one. A raw
+character that folds to nothing has the fate of the one before it.
+
+Actions. The label's rule decides what is shown for a run: its replacement, or a mask for each covered character as it
+is covered. A `block` rule ends the stream at the character by which its match is known: what no live position and no
+block match holds back by then is shown, the rest is dropped. So that no later character is taken into account, pieces
+are cut at that character. A `flag` rule's matches stay; each run is told once nothing can make it longer.
 
 The cap: with more than `HELD_CHARS_MAX` held characters the held text is replaced by `[held text too long]`, and
 everything is swallowed up to the first character after which nothing is live. A feed is read in pieces that cannot
@@ -18,11 +24,14 @@ cross the cap unseen, so this, too, depends on the text alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
-
 from utils.events import Blocked, Flagged, Redacted, TextDelta
-from utils.guardrails.rules import RuleSet, Span
+from utils.guardrails.compiled import Reader
+from utils.guardrails.findings import RANGES_MAX, Findings, GuardStatistics, RuleFindings
+from utils.guardrails.flags import FlagRun, Flags
+from utils.guardrails.fold import fold
+from utils.guardrails.guard import Guard, GuardEvent, GuardStateError
+from utils.guardrails.offsets import Offsets
+from utils.guardrails.rules import MASK, RuleSet
 from utils.guardrails.scanners import NOT_LIVE, Match
 
 __all__ = [
@@ -37,112 +46,57 @@ __all__ = [
     "RuleFindings",
 ]
 
-GuardEvent = TextDelta | Redacted | Flagged | Blocked
-
 HELD_CHARS_MAX = 4096
 """Longest text that may be held, in characters; ordinary text holds a word, a domain or a token header."""
 
 HELD_TEXT_LIMIT = "held_text_limit"
 """The rule id of text that was replaced because too much of it was held."""
 
-RANGES_MAX = 1000
-"""Ranges kept per rule in the statistics: a filter may run for days, so they are bounded. Counts stay exact."""
-
 _TOO_LONG = "[held text too long]"
 
 
-class GuardStateError(AssertionError):
-    """A guard was used after its end, or found that it broke its own promise. A bug of ours, never the user's."""
-
-
-@dataclass(frozen=True, slots=True)
-class RuleFindings:
-    """How many runs of hidden text *rule* labels, and where they are (the first `RANGES_MAX`, [start, end) each)."""
-
-    rule: str
-    count: int
-    ranges: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class GuardStatistics:
-    """What a guard did so far. Characters are code points; never contains text.
-
-    held_max_chars, held_mean_chars: taken at the end of each feed. overflows: how often the cap on held text was
-    reached. dropped_chars: held characters that a cancel dropped. seen_chars: all raw characters.
-    """
-
-    rules: tuple[str, ...]
-    findings: tuple[RuleFindings, ...]
-    seen_chars: int
-    held_max_chars: int
-    held_mean_chars: float
-    overflows: int
-    dropped_chars: int
-
-
-class Guard(Protocol):
-    """What stands between a stream of text and its reader; one per stream.
-
-    `feed` and `finish` return what may be shown now. After `finish`, `cancel` or a `Blocked` only `cancel` (again) and
-    the figures may be asked for.
-    """
-
-    def feed(self, text: str) -> list[GuardEvent]:
-        """Read the next piece of raw text."""
-        ...
-
-    def finish(self) -> list[GuardEvent]:
-        """The text is whole: decide trailing boundaries and release the tail."""
-        ...
-
-    def cancel(self) -> int:
-        """The text is not whole: drop what is held; returns how many characters were dropped."""
-        ...
-
-    @property
-    def held_chars(self) -> int:
-        """Characters received, neither shown nor hidden yet."""
-        ...
-
-    def statistics(self) -> GuardStatistics:
-        """A snapshot of the figures."""
-        ...
+_Label = tuple[int, int, bool, int]
+_NO_LABEL: _Label = (NOT_LIVE, NOT_LIVE, True, NOT_LIVE)
 
 
 class _Run:
     """A maximal run [start, end) of covered characters that is not decided yet, with its label."""
 
-    __slots__ = ("end", "label", "rule", "start")
+    __slots__ = ("end", "label", "start")
 
-    def __init__(self, start: int, end: int, label: tuple[int, int, bool, int], rule: int) -> None:
+    def __init__(self, start: int, end: int, label: _Label) -> None:
         self.start = start
         self.end = end
         self.label = label
-        self.rule = rule
 
 
 class Redactor:
-    """The guard that replaces what the rules of *rules* match. Cheap to create: the set is compiled already.
+    """The guard that does what the rules of *rules* say. Cheap to create: the set is compiled already.
 
-    Invariant: the shown text with each replacement put back is the raw text. Time is linear, memory is bounded by
-    `HELD_CHARS_MAX` and the state of the rules.
+    Invariant: the shown text with each replacement put back is the raw text, up to a block. Time is linear, memory is
+    bounded by `HELD_CHARS_MAX` and the state of the rules.
     """
 
     def __init__(self, rules: RuleSet) -> None:
         self._rules = rules.rules
-        self._scanners = [(n, r.pattern.decides_late, r.pattern.scanner()) for n, r in enumerate(self._rules)]
+        self._hiding = Reader(rules.hiding)
+        self._flags = Flags(Reader(rules.flagging))
+        self._blocking = Reader(rules.blocking)
+        self._offsets = Offsets()
+        self._is_even = True  # every raw character folded to one so far: folded positions are raw positions
+        self._found: list[Match] = []
         self._held = ""
         self._decided = 0
         self._runs: list[_Run] = []
+        self._block: _Label | None = None
+        self._block_start = NOT_LIVE
         self._in_shown_run = False  # what was decided last is hidden: text that touches it belongs to the same run
+        self._mask_rule = self._mask = ""  # of the run shown last, if it is masked
         self._is_swallowing = False
         self._is_ended = False
         self._text: list[str] = []
         self._events: list[GuardEvent] = []
-        self._counts: dict[str, int] = {}
-        self._ranges: dict[str, list[tuple[int, int]]] = {}
-        self._shown: Span | None = None  # the run that was replaced last; it may still grow
+        self._findings = Findings()
         self._feeds = self._held_sum = self._held_max = self._overflows = self._dropped = 0
 
     @property
@@ -151,26 +105,30 @@ class Redactor:
         return len(self._held)
 
     def feed(self, text: str) -> list[GuardEvent]:
-        """Read *text*, the next piece of the raw stream; returns what may be shown now.
+        """Read *text*, the next piece of the raw stream; returns what may be shown now, `Blocked` last if it ends.
 
-        Raises: GuardStateError after `finish` or `cancel`; any error of a rule. State after a raise: ended, the held
+        Raises: GuardStateError after the end of the stream; any error of a rule. State after a raise: ended, the held
         text dropped, so that nothing more can be shown.
         """
         if self._is_ended:
             raise GuardStateError("feed() after the end of the stream")
         try:
-            i = 0
-            while i < len(text):
+            i, length = 0, len(text)
+            while i < length and not self._is_ended:
                 room = 1 if self._is_swallowing else max(1, HELD_CHARS_MAX - len(self._held))
-                self._read(text[i : i + room])
-                i += room
+                piece = text if i == 0 and length <= room else text[i : i + room]
+                if self._blocking:
+                    piece = self._up_to_block(piece)
+                self._read(piece)
+                i += len(piece)
         except BaseException:
             self.cancel()
             raise
         held = len(self._held)
         self._feeds += 1
         self._held_sum += held
-        self._held_max = max(self._held_max, held)
+        if held > self._held_max:
+            self._held_max = held
         return self._take_events()
 
     def finish(self) -> list[GuardEvent]:
@@ -181,11 +139,13 @@ class Redactor:
         if self._is_ended:
             raise GuardStateError("finish() after the end of the stream")
         try:
-            found: list[Match] = []
-            for order, is_late, scanner in self._scanners:
-                scanner.finish(self._decided + len(self._held), found)
-                self._add(found, order, is_late)
-            self._release(NOT_LIVE)
+            found = self._found
+            self._hiding.finish(self._offsets.folded, found)
+            self._collect()
+            self._tell(self._flags.finish(self._offsets))
+            self._release(self._block_start)
+            if self._block is not None:
+                self._end_blocked(self._block)
         except BaseException:
             self.cancel()
             raise
@@ -195,23 +155,17 @@ class Redactor:
     def cancel(self) -> int:
         """The stream is not whole: drop what is held; the number of characters dropped. May be called again (0)."""
         dropped = len(self._held)
-        self._held = ""
-        self._runs.clear()
+        self._tell(self._flags.close())
+        self._drop()
         self._text.clear()
         self._events.clear()
-        self._decided += dropped
-        self._dropped += dropped
-        self._is_ended = True
         return dropped
 
     def statistics(self) -> GuardStatistics:
         """A snapshot of the figures."""
-        ranges = {rule: list(kept) for rule, kept in self._ranges.items()}
-        if self._shown is not None and len(ranges[self._shown.rule]) < RANGES_MAX:
-            ranges[self._shown.rule].append((self._shown.raw_start, self._shown.raw_end))
         return GuardStatistics(
             rules=tuple(rule.id for rule in self._rules),
-            findings=tuple(RuleFindings(rule, n, tuple(ranges[rule])) for rule, n in self._counts.items()),
+            findings=tuple(self._findings.snapshot()),
             seen_chars=self._decided + len(self._held),
             held_max_chars=self._held_max,
             held_mean_chars=self._held_sum / self._feeds if self._feeds else 0.0,
@@ -220,45 +174,111 @@ class Redactor:
         )
 
     def _read(self, piece: str) -> None:
-        base = self._decided + len(self._held)
+        offsets, found = self._offsets, self._found
+        base = offsets.folded
+        if piece.isascii():
+            folded = piece
+            offsets.folded += len(piece)
+            offsets.raw += len(piece)
+        else:
+            folded = self._fold(piece)
+        live = self._hiding.scan(folded, base, found)
+        if live != NOT_LIVE and not self._is_even:
+            live = offsets.start(live)
         self._held += piece
-        live = NOT_LIVE
+        if found:
+            self._collect()
+            if self._block_start < live:
+                live = self._block_start
+        if self._flags:
+            self._tell(self._flags.read(folded, base, self._offsets))
+        if self._runs or self._is_swallowing:
+            self._decide(live, len(piece))
+        elif live == NOT_LIVE:
+            self._show_until(offsets.raw)
+        else:
+            self._show_until(live)
+        if self._block is not None:
+            self._end_blocked(self._block)
+        elif len(self._held) > HELD_CHARS_MAX:
+            self._overflow()
+        if not self._is_even:
+            offsets.forget(min(self._decided, self._flags.oldest))
+
+    def _fold(self, piece: str) -> str:
+        parts = fold(piece)
+        folded = "".join(parts)
+        if len(folded) == len(parts) and "" not in parts:
+            self._offsets.folded += len(parts)
+            self._offsets.raw += len(parts)
+            return folded
+        dropped = next((n for n, part in enumerate(parts) if part), len(parts))
+        end = self._offsets.raw
+        if dropped and (self._runs[-1].end == end if self._runs else self._in_shown_run and self._decided == end):
+            self._add(_Run(end, end + dropped, _NO_LABEL))
+        self._flags.extend(end, end + dropped)
+        self._is_even = False
+        self._offsets.add(parts)
+        return folded
+
+    def _up_to_block(self, piece: str) -> str:
+        """*piece* up to the character by which a block match is known, if there is one."""
+        parts = fold(piece)
         found: list[Match] = []
-        for order, is_late, scanner in self._scanners:
-            position = scanner.scan(piece, base, found)
-            live = min(live, position)
-            if found:
-                self._add(found, order, is_late)
+        self._blocking.scan("".join(parts), self._offsets.folded, found)
+        if not found:
+            return piece
+        missing = min(match.first_end + match.is_late for match in found) - self._offsets.folded
+        raw = 0
+        while missing > 0:
+            missing -= len(parts[raw])
+            raw += 1
+        return piece[:raw]
+
+    def _decide(self, live: int, length: int) -> None:
         if self._is_swallowing:
             self._is_swallowing = live != NOT_LIVE
             if self._is_swallowing:  # if not, this piece, a single character, is the first that is not swallowed
-                self._hide_until(base + len(piece))
+                self._hide_until(self._decided + len(self._held))
             self._runs = [run for run in self._runs if run.end > self._decided]
         self._release(live)
-        if len(self._held) > HELD_CHARS_MAX:
-            self._overflows += 1
-            end = self._decided + len(self._held)
-            self._replace(HELD_TEXT_LIMIT, _TOO_LONG, self._decided)
-            self._hide_until(end)
-            self._runs.clear()
-            self._is_swallowing = True
 
-    def _add(self, found: list[Match], order: int, is_late: bool) -> None:
-        """Join the matches of rule number *order* with the runs that are not decided; empties *found*."""
-        for start, first_end, end in found:
-            run = _Run(start, end, (first_end, start, is_late, order), order)
-            after: list[_Run] = []
-            while self._runs and self._runs[-1].end >= run.start:
-                other = self._runs.pop()
-                if other.start > run.end:
-                    after.append(other)
-                    continue
-                run.start, run.end = min(run.start, other.start), max(run.end, other.end)
-                if other.label < run.label:
-                    run.label, run.rule = other.label, other.rule
-            self._runs.append(run)
-            self._runs.extend(reversed(after))
-        found.clear()
+    def _overflow(self) -> None:
+        self._overflows += 1
+        start, end = self._decided, self._decided + len(self._held)
+        self._flush_text()
+        self._events.append(Redacted(HELD_TEXT_LIMIT, _TOO_LONG, start))
+        self._findings.note(HELD_TEXT_LIMIT, start, start, grows=True)
+        self._mask = ""
+        self._in_shown_run = True
+        self._hide_until(end)
+        self._runs.clear()
+        self._is_swallowing = True
+
+    def _collect(self) -> None:
+        """Join what the hiding rules found with the runs that are not decided; note a block apart from them."""
+        for start, first_end, end, order, is_late in self._found:
+            label = first_end, start, is_late, order
+            if not self._is_even:
+                start, end = self._offsets.start(start), self._offsets.end(end)
+            if self._rules[order].action == "block":
+                self._block = min(self._block or _NO_LABEL, label)
+                self._block_start = min(self._block_start, start)
+            else:
+                self._add(_Run(start, end, label))
+        self._found.clear()
+
+    def _add(self, run: _Run) -> None:
+        after: list[_Run] = []
+        while self._runs and self._runs[-1].end >= run.start:
+            other = self._runs.pop()
+            if other.start > run.end:
+                after.append(other)
+                continue
+            run.start, run.end = min(run.start, other.start), max(run.end, other.end)
+            run.label = min(run.label, other.label)
+        self._runs.append(run)
+        self._runs.extend(reversed(after))
 
     def _release(self, live: int) -> None:
         """Decide everything that can be decided when *live* is the first live position."""
@@ -267,11 +287,10 @@ class Redactor:
                 self._show_until(min(live, run.start))
                 if self._decided < run.start:
                     break
-            if run.start < self._decided and not self._in_shown_run:
-                raise GuardStateError("a match covers text that was released")
             if not self._in_shown_run:
-                rule = self._rules[run.rule]
-                self._replace(rule.id, rule.replacement, run.start)
+                if run.start < self._decided:
+                    raise GuardStateError("a match covers text that was released")
+                self._replace(run)
             self._hide_until(run.end)
         if self._runs:
             self._runs = [run for run in self._runs if run.end > self._decided]
@@ -281,28 +300,60 @@ class Redactor:
     def _show_until(self, end: int) -> None:
         shown = end - self._decided
         if shown > 0:
-            self._text.append(self._held[:shown])
-            self._held = self._held[shown:]
+            if shown == len(self._held):
+                self._text.append(self._held)
+                self._held = ""
+            else:
+                self._text.append(self._held[:shown])
+                self._held = self._held[shown:]
             self._decided = end
             self._in_shown_run = False
 
     def _hide_until(self, end: int) -> None:
         hidden = end - self._decided
-        if hidden > 0:
-            self._held = self._held[hidden:]
-            self._decided = end
-        if self._shown is not None and self._shown.raw_end < self._decided:
-            self._shown = Span(self._shown.rule, self._shown.raw_start, self._decided)
+        if hidden <= 0:
+            return
+        if self._mask:
+            self._flush_text()
+            self._events.append(Redacted(self._mask_rule, self._mask * hidden, self._decided))
+        self._held = self._held[hidden:]
+        self._decided = end
+        self._findings.grow(end)
 
-    def _replace(self, rule: str, replacement: str, start: int) -> None:
-        self._flush_text()
-        self._events.append(Redacted(rule, replacement, start))
+    def _replace(self, run: _Run) -> None:
+        rule = self._rules[run.label[3]]
         self._in_shown_run = True
-        if self._shown is not None and len(self._ranges[self._shown.rule]) < RANGES_MAX:
-            self._ranges[self._shown.rule].append((self._shown.raw_start, self._shown.raw_end))
-        self._ranges.setdefault(rule, [])
-        self._counts[rule] = self._counts.get(rule, 0) + 1
-        self._shown = Span(rule, start, start)
+        self._findings.note(rule.id, run.start, run.start, grows=True)
+        if rule.action == "mask":
+            self._mask_rule, self._mask = rule.id, rule.replacement or MASK
+            return
+        self._mask = ""
+        self._flush_text()
+        self._events.append(Redacted(rule.id, rule.replacement, run.start))
+
+    def _tell(self, runs: list[FlagRun]) -> None:
+        for order, start, end in runs:
+            rule = self._rules[order].id
+            self._findings.note(rule, start, end)
+            self._flush_text()
+            self._events.append(Flagged(rule, start, end))
+
+    def _end_blocked(self, label: _Label) -> None:
+        rule = self._rules[label[3]].id
+        self._findings.note(rule, self._block_start, self._offsets.end(label[0]))
+        self._tell(self._flags.close())
+        self._flush_text()
+        self._drop()
+        self._events.append(Blocked(rule))
+
+    def _drop(self) -> None:
+        dropped = len(self._held)
+        self._held = ""
+        self._runs.clear()
+        self._found.clear()
+        self._decided += dropped
+        self._dropped += dropped
+        self._is_ended = True
 
     def _flush_text(self) -> None:
         if self._text:
@@ -310,6 +361,11 @@ class Redactor:
             self._text.clear()
 
     def _take_events(self) -> list[GuardEvent]:
+        if not self._events:
+            if not self._text:
+                return []
+            shown, self._text = self._text, []
+            return [TextDelta(shown[0] if len(shown) == 1 else "".join(shown))]
         self._flush_text()
         events, self._events = self._events, []
         return events

@@ -7,15 +7,15 @@ Theory of operation. A scanner is told every character once, in order, in pieces
 - *live*: the smallest position at which a match may start that ends after the text so far, or whose end is not decided
   yet because it needs to see one character more (a trailing boundary). `NOT_LIVE` if there is none.
 
-Positions count code points of the raw stream. What is reported depends on the text alone, never on how it was cut.
-Every scanner keeps a bounded state and does a bounded amount of work per character (amortised).
+Positions count characters of the folded text (see fold.py). What is reported depends on the text alone, never on how it
+was cut. Every scanner keeps a bounded state and does a bounded amount of work per character (amortised).
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from typing import ClassVar, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 __all__ = ["NOT_LIVE", "Match", "Pattern", "Scanner", "run_end"]
 
@@ -24,15 +24,21 @@ NOT_LIVE = sys.maxsize
 
 
 class Match(NamedTuple):
-    """All matches that start at *start* and end in [first_end, end] and are known now."""
+    """All matches that start at *start* and end in [first_end, end] and are known now.
+
+    *rule*: the number of the rule among those that the scanner reads for. *is_late*: known only by the character after
+    the match, or the end of the text (a trailing boundary).
+    """
 
     start: int
     first_end: int
     end: int
+    rule: int = 0
+    is_late: bool = False
 
 
 class Scanner(Protocol):
-    """The state of one rule in one stream."""
+    """The state of one rule, or of several rules that are compiled together, in one stream."""
 
     def scan(self, text: str, base: int, found: list[Match]) -> int:
         """Read *text*, whose first character has position *base*; append to *found*; return the live position."""
@@ -45,9 +51,6 @@ class Scanner(Protocol):
 
 class Pattern(Protocol):
     """What a rule looks for: immutable, shared by all streams."""
-
-    decides_late: ClassVar[bool]
-    """Whether a match becomes known only by the character after it (a trailing boundary)."""
 
     def scanner(self) -> Scanner:
         """A scanner at the start of a stream."""

@@ -1,0 +1,186 @@
+"""Verified rules: a regular rule finds candidates, a function decides which of them are matches.
+
+Candidates start and end where no word is cut, and have a bounded length. Each is judged on its own, so unlike in other
+regular rules no start may stand for a later one: one candidate per start is followed, at most as many as the longest
+candidate has characters. In ordinary text there is none, and a search for the next possible first letter skips on.
+
+A candidate that cannot go on is judged before its boundary is known: if it is refused there is nothing to wait for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+from utils.guardrails.automaton import Automaton, CharClass
+from utils.guardrails.fold import is_word
+from utils.guardrails.regular_syntax import NOT_INSIDE_WORD, Assertion, PatternError, Regular, Sequence, widths
+from utils.guardrails.scanners import NOT_LIVE, Match
+
+__all__ = ["CANDIDATE_MAX", "STATES_MAX", "VerifiedMatcher", "Verifier", "bounded"]
+
+CANDIDATE_MAX = 256
+"""Longest candidate that may be verified, in folded characters: it bounds the work per character."""
+
+STATES_MAX = 2_000
+_TRANSITIONS_MAX = 20_000
+
+Verifier = Callable[[str], bool]
+"""Judges the folded text of a candidate."""
+
+
+def bounded(tree: Regular) -> Regular:
+    """*tree* between two boundaries. Raises: PatternError if its matches may be longer than `CANDIDATE_MAX`."""
+    most = widths(tree)[1]
+    if most is None or most > CANDIDATE_MAX:
+        raise PatternError(
+            f"candidates for a verifier of {most or 'unlimited'} characters (at most {CANDIDATE_MAX})", 0
+        )
+    return Sequence((Assertion(NOT_INSIDE_WORD), tree, Assertion(NOT_INSIDE_WORD)))
+
+
+class _Place(dict[str, "tuple[_Place | None, tuple[int, ...], tuple[int, ...]]"]):
+    """Where a candidate stands. By the next character: where it stands then, rules that end before it, and after it.
+
+    *ends* are the rules that match if a boundary follows; *can_go_on*: it may also become longer.
+    """
+
+    __slots__ = ("before", "can_go_on", "ends", "matcher", "nodes")
+
+    def __init__(self, matcher: VerifiedMatcher, nodes: frozenset[int], before: bool) -> None:
+        super().__init__()
+        self.matcher = matcher
+        self.nodes = nodes
+        self.before = before
+        self.ends, self.can_go_on = matcher.outlook(nodes, before)
+
+    def __missing__(self, character: str) -> tuple[_Place | None, tuple[int, ...], tuple[int, ...]]:
+        return self.matcher.transition(self, character)
+
+
+class VerifiedMatcher:
+    """The bounded rules *trees* with their *verifiers*, numbered by *orders* in what is found."""
+
+    def __init__(self, trees: Iterable[Regular], verifiers: Iterable[Verifier], orders: Iterable[int]) -> None:
+        self._automaton = Automaton(trees)
+        self.verifiers = tuple(verifiers)
+        self.orders = tuple(orders)
+        self._places: dict[tuple[frozenset[int], bool], _Place] = {}
+        self._transitions = 0
+        self.begins = self._begin(False), self._begin(True)
+        first = [
+            c for c in map(chr, range(128)) if any(begin[c][0] is not None or begin[c][2] for begin in self.begins)
+        ]
+        self.starter = re.compile(f"[{re.escape(''.join(first))}\x80-\U0010ffff]")
+
+    def scanner(self) -> VerifiedScanner:
+        """A scanner at the start of a stream."""
+        return VerifiedScanner(self)
+
+    def outlook(self, nodes: frozenset[int], before: bool) -> tuple[tuple[int, ...], bool]:
+        """The rules that match if a boundary follows *nodes*, and whether a longer candidate is possible."""
+        return tuple(sorted(self._automaton.has_end(nodes, before))), not self._automaton.pending(nodes)
+
+    def transition(self, place: _Place, character: str) -> tuple[_Place | None, tuple[int, ...], tuple[int, ...]]:
+        """Build and keep what *character* does in *place*."""
+        if len(self._places) >= STATES_MAX or self._transitions >= _TRANSITIONS_MAX:
+            for known in (*self._places.values(), *self.begins):
+                known.clear()
+            self._places.clear()
+            self._transitions = 0
+        char_class = self._automaton.class_of(character)
+        if place is self.begins[place.before]:
+            late: frozenset[int] = frozenset()
+            reached = self._automaton.start(place.before, char_class)
+        else:
+            decided = self._automaton.decide(place.nodes, place.before, char_class.is_word)
+            late = decided.rules
+            reached = self._automaton.step(decided.nodes, char_class)
+        step = self._place(reached.nodes, char_class), tuple(sorted(late)), tuple(sorted(reached.rules))
+        self._transitions += 1
+        place[character] = step
+        return step
+
+    def _begin(self, before: bool) -> _Place:
+        return _Place(self, frozenset(), before)
+
+    def _place(self, nodes: frozenset[int], char_class: CharClass) -> _Place | None:
+        if not nodes:
+            return None
+        key = nodes, char_class.is_word
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = _Place(self, nodes, char_class.is_word)
+        return place
+
+
+class VerifiedScanner:
+    """The candidates in one stream: (start, place), oldest first. `_kept`: the text from the oldest start on."""
+
+    __slots__ = ("_before", "_candidates", "_kept", "_matcher")
+
+    def __init__(self, matcher: VerifiedMatcher) -> None:
+        self._matcher = matcher
+        self._before = False
+        self._candidates: list[tuple[int, _Place]] = []
+        self._kept = ""
+
+    def scan(self, text: str, base: int, found: list[Match]) -> int:
+        """Read folded *text*, whose first character has position *base*; returns the first live position."""
+        if not text:
+            return self._candidates[0][0] if self._candidates else NOT_LIVE
+        matcher = self._matcher
+        i = 0
+        if not self._candidates:
+            first = matcher.starter.search(text)
+            if first is None:
+                self._before = is_word(text[-1])
+                return NOT_LIVE
+            i = first.start()
+        origin = base - len(self._kept)
+        buffer = self._kept + text
+        before = is_word(text[i - 1]) if i else self._before
+        while i < len(text):
+            if not self._candidates:
+                first = matcher.starter.search(text, i)
+                if first is None:
+                    break
+                if first.start() > i:
+                    i = first.start()
+                    before = is_word(text[i - 1])
+            position = base + i
+            candidates = self._candidates
+            self._candidates = []
+            for start, place in (*candidates, (position, matcher.begins[before])):
+                after, late, now = place[text[i]]
+                self._judge(late, start, position, True, buffer, origin, found)
+                self._judge(now, start, position + 1, False, buffer, origin, found)
+                if after is not None and (
+                    after.can_go_on or self._accepts(after.ends, buffer[start - origin : position + 1 - origin])
+                ):
+                    self._candidates.append((start, after))
+            before = is_word(text[i])
+            i += 1
+        self._before = is_word(text[-1])
+        if not self._candidates:
+            self._kept = ""
+            return NOT_LIVE
+        live = self._candidates[0][0]
+        self._kept = buffer[live - origin :]
+        return live
+
+    def finish(self, length: int, found: list[Match]) -> None:
+        """The text ends at *length*: that is a boundary."""
+        origin = length - len(self._kept)
+        for start, place in self._candidates:
+            self._judge(place.ends, start, length, True, self._kept, origin, found)
+
+    def _accepts(self, rules: tuple[int, ...], candidate: str) -> bool:
+        return any(self._matcher.verifiers[rule](candidate) for rule in rules)
+
+    def _judge(
+        self, rules: tuple[int, ...], start: int, end: int, is_late: bool, buffer: str, origin: int, found: list[Match]
+    ) -> None:
+        for rule in rules:
+            if self._matcher.verifiers[rule](buffer[start - origin : end - origin]):
+                found.append(Match(start, end, end, self._matcher.orders[rule], is_late))
