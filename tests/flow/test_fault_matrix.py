@@ -29,10 +29,8 @@ def test_a_fault_ends_in_a_complete_answer_or_in_a_typed_error(fault: Fault) -> 
             wait_until(lambda: target.server.open_connections() == 0)
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", [f for f in FAULTS if f.place == "server"], ids=lambda fault: fault.name)
 def test_after_a_fault_a_good_server_gives_the_whole_answer_exactly_once(fault: Fault) -> None:
-    if fault.place != "server":
-        return  # There is no server that could recover.
     with serve_fault(fault, then_good=True) as target:
         run = run_flow(target.base_url, deadline_s=DEADLINE_S, retries=2, deterministic=True)
         is_final = fault.exit_code in (65, 77, 78) or "should_not_retry" in fault.name
