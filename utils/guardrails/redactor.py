@@ -81,7 +81,9 @@ class Redactor:
         self._rules = rules.rules
         self._hiding = Reader(rules.hiding)
         self._flags = Flags(Reader(rules.flagging))
+        self._has_flags = bool(self._flags)
         self._blocking = Reader(rules.blocking)
+        self._has_blocks = bool(self._blocking)
         self._offsets = Offsets()
         self._is_even = True  # every raw character folded to one so far: folded positions are raw positions
         self._found: list[Match] = []
@@ -113,14 +115,10 @@ class Redactor:
         if self._is_ended:
             raise GuardStateError("feed() after the end of the stream")
         try:
-            i, length = 0, len(text)
-            while i < length and not self._is_ended:
-                room = 1 if self._is_swallowing else max(1, HELD_CHARS_MAX - len(self._held))
-                piece = text if i == 0 and length <= room else text[i : i + room]
-                if self._blocking:
-                    piece = self._up_to_block(piece)
-                self._read(piece)
-                i += len(piece)
+            if len(text) + len(self._held) <= HELD_CHARS_MAX and not (self._has_blocks or self._is_swallowing):
+                self._read(text)
+            else:
+                self._read_in_pieces(text)
         except BaseException:
             self.cancel()
             raise
@@ -173,6 +171,17 @@ class Redactor:
             dropped_chars=self._dropped,
         )
 
+    def _read_in_pieces(self, text: str) -> None:
+        """Read *text* so that neither a block nor the cap is passed unseen."""
+        i = 0
+        while i < len(text) and not self._is_ended:
+            room = 1 if self._is_swallowing else max(1, HELD_CHARS_MAX - len(self._held))
+            piece = text[i : i + room]
+            if self._has_blocks:
+                piece = self._up_to_block(piece)
+            self._read(piece)
+            i += len(piece)
+
     def _read(self, piece: str) -> None:
         offsets, found = self._offsets, self._found
         base = offsets.folded
@@ -190,14 +199,12 @@ class Redactor:
             self._collect()
             if self._block_start < live:
                 live = self._block_start
-        if self._flags:
+        if self._has_flags:
             self._tell(self._flags.read(folded, base, self._offsets))
         if self._runs or self._is_swallowing:
             self._decide(live, len(piece))
-        elif live == NOT_LIVE:
-            self._show_until(offsets.raw)
         else:
-            self._show_until(live)
+            self._show_until(offsets.raw if live == NOT_LIVE else live)
         if self._block is not None:
             self._end_blocked(self._block)
         elif len(self._held) > HELD_CHARS_MAX:
