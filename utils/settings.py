@@ -29,6 +29,7 @@ from utils import settings_sources as sources
 from utils.errors import AppError, ConfigError, UsageProblem
 from utils.run_context import Deadlines, Parameters, Target
 from utils.settings_sources import BadValue, Given
+from utils.wording import mask_key, mask_key_like, shown
 
 __all__ = [
     "EMBEDDED_MAX_TOKENS",
@@ -39,6 +40,7 @@ __all__ = [
     "Settings",
     "deadlines",
     "display",
+    "guard_packs",
     "in_effect",
     "load",
     "parameters",
@@ -79,7 +81,7 @@ def _key(value: object) -> object:
     return SecretStr(text)
 
 
-def _stop(value: object) -> object:
+def _texts(value: object) -> object:
     if isinstance(value, str):
         return (value,)
     return tuple(value) if isinstance(value, list) else value
@@ -88,7 +90,7 @@ def _stop(value: object) -> object:
 def _path(value: object) -> object:
     if isinstance(value, str):
         if not value or "\0" in value:
-            raise BadValue("must be the path of a GGUF file")
+            raise BadValue("must be the path of a file")
         return Path(os.path.expanduser(value))
     return value
 
@@ -96,6 +98,12 @@ def _path(value: object) -> object:
 _Timeout = Annotated[
     Annotated[float, Field(ge=0, le=MAX_TIMEOUT_S, allow_inf_nan=False)] | None, AfterValidator(_zero_is_no_limit)
 ]
+_TEXTS_MAX = 50
+_Texts = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_texts), Field(max_length=_TEXTS_MAX)
+]
+"""In the environment: one text, or a JSON list of texts."""
+_File = Annotated[Path, BeforeValidator(_path)] | None
 _NAME = r"^[^\x00-\x1f\x7f]+$"
 _NO_LIMIT = "a number of seconds up to 604800 (7 days; 0 is no limit)"
 
@@ -121,16 +129,30 @@ class Settings(BaseModel):
     temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False, description="a number from 0 to 2")
     max_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1, description="a whole number from 1 to 2147483647")
     seed: int | None = Field(default=None, ge=0, le=MAX_SEED, description=f"a whole number from 0 to {MAX_SEED}")
-    stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_stop), Field(max_length=4)] = (
+    stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_texts), Field(max_length=4)] = (
         Field(default=(), description="at most 4 texts, none of them empty")
     )
     """In the environment: one text, or a JSON list of texts."""
     logprobs: bool = Field(default=True, description="true or false")
     """Ask for the model's own confidence; a server that refuses is asked again without."""
     gguf: Annotated[Path, BeforeValidator(_path)] | None = Field(default=None, description="the path of a GGUF file")
-    guardrails: bool = Field(default=False, description="true or false")
+    guardrails: bool | None = Field(default=None, description="true or false")
+    """True: the default packs. False: no guard on the answer, whatever `guard` says. None: what `guard` says."""
+    guard: _Texts = Field(default=(), description=f"at most {_TEXTS_MAX} names of rule packs or of their files")
+    """Packs besides those of `guardrails`."""
+    guard_action: Literal["redact", "mask", "block", "flag"] | None = Field(
+        default=None, description="redact, mask, block or flag"
+    )
+    """None: each rule's own."""
     toxicity: Literal["off", "flag", "stop", "hold"] | None = Field(default=None, description="off, flag, stop or hold")
     """None: flag with guardrails, else off."""
+    toxicity_classifier: Literal["lexical", "openai"] = Field(default="lexical", description="lexical or openai")
+    """openai sends the answer's sentences to the server's moderation endpoint."""
+    json_schema: _File = Field(default=None, description="the path of a JSON schema")
+    regex: Annotated[str, Field(min_length=1)] | None = Field(default=None, description="a regular expression")
+    grammar: _File = Field(default=None, description="the path of a grammar")
+    validators: _Texts = Field(default=(), description=f"at most {_TEXTS_MAX} checks such as max-chars=2000")
+    validate_retries: int = Field(default=0, ge=0, le=10, description="a whole number from 0 to 10")
     simulate_failures: bool = Field(default=False, description="true or false")
     failure_seed: int | None = Field(
         default=None, ge=-(2**63), le=2**63 - 1, description="a whole number of at most 64 bits"
@@ -153,6 +175,8 @@ class Settings(BaseModel):
     prompt_limit_chars: int = Field(
         default=1_000_000, ge=1, le=100_000_000, description="a whole number from 1 to 100000000"
     )
+    context_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1, description="a whole number from 1 on")
+    """What the model can read and write together. None: known only of the embedded model."""
     finish_reason_optional: bool = Field(default=False, description="true or false")
     """The server may end an answer with `[DONE]` alone."""
     color: Literal["auto", "always", "never"] = Field(default="auto", description="auto, always or never")
@@ -195,7 +219,7 @@ def load(flags: Mapping[str, object], *, environ: Mapping[str, str], config_file
     return Loaded(
         Settings.model_validate(values),
         MappingProxyType(origins),
-        tuple(sources.mask_key_like(w, secrets) for w in warnings),
+        tuple(mask_key_like(w, secrets) for w in warnings),
         path if from_file is not None else None,
     )
 
@@ -222,10 +246,22 @@ def _judge(given: Mapping[str, Given], secrets: list[str]) -> dict[str, object]:
                 problems.setdefault(name, _explain(given[name], detail.get("ctx", {}).get("error"), secrets))
         else:
             values |= {name: getattr(judged, name) for name in part}
-    gguf = values.get("gguf")
-    if isinstance(gguf, Path) and not os.path.isfile(gguf):
-        what = "is a directory" if os.path.isdir(gguf) else "does not exist"
-        problems["gguf"] = f"{given['gguf'].place}: {sources.shown(gguf, secrets)} {what}", "name a GGUF file"
+    typed = {name for name, g in given.items() if g.source == "flag"}
+    if values.get("guardrails") is False and {"guardrails", "guard"} <= typed:
+        problems["guard"] = (
+            f"{given['guardrails'].place} and {given['guard'].place} were both given",
+            "give one of them",
+        )
+    forms = [name for name in ("json_schema", "regex", "grammar") if values.get(name) is not None]
+    if len(forms) > 1:
+        places = " and ".join(given[name].place for name in forms)
+        problems[forms[0]] = f"an answer can have one form, and {places} ask for {len(forms)}", "give one of them"
+    for name, what in (("gguf", "GGUF"), ("json_schema", "JSON schema"), ("grammar", "grammar")):
+        path = values.get(name)
+        if isinstance(path, Path) and not os.path.exists(path):
+            problems[name] = f"{given[name].place}: {shown(path, secrets)} does not exist", f"name a {what} file"
+        elif isinstance(path, Path) and os.path.isdir(path):
+            problems[name] = f"{given[name].place}: {shown(path, secrets)} is a directory", f"name a {what} file"
     model, key = values.get("model"), values.get("api_key")
     if isinstance(key, SecretStr) and model == key.get_secret_value():
         # It would be sent, logged and shown as a name.
@@ -239,7 +275,7 @@ def _explain(given: Given, reason: object, secrets: list[str]) -> tuple[str, str
     """One line and a hint. pydantic's texts name Python types and quote the input, so none of them is used."""
     hint = given.way_out
     if isinstance(reason, BadValue):
-        demand, hint, joint = reason.reason, sources.mask_key_like(reason.hint, secrets) or hint, ": "
+        demand, hint, joint = reason.reason, mask_key_like(reason.hint, secrets) or hint, ": "
     else:
         demand, joint = f"must be {Settings.model_fields[given.name].description}", ", not "
     if given.name == "api_key":
@@ -247,9 +283,9 @@ def _explain(given: Given, reason: object, secrets: list[str]) -> tuple[str, str
     value = given.value
     if given.name == "base_url" and isinstance(value, str):
         value = _url_for_people(value)
-    if given.name == "gguf" and isinstance(value, str) and value:
+    if given.name in sources.PATHS and isinstance(value, str) and value:
         value = Path(value)
-    return f"{given.place} {demand}{joint}{sources.shown(value, secrets)}", hint
+    return f"{given.place} {demand}{joint}{shown(value, secrets)}", hint
 
 
 def _url_for_people(url: str) -> str:
@@ -291,17 +327,17 @@ def in_effect(loaded: Loaded, name: str, *, target: Target | None) -> tuple[str,
 def _for_people(settings: Settings, name: str, value: Any) -> str:
     key = settings.api_key.get_secret_value() if settings.api_key else ""
     if isinstance(value, SecretStr):
-        return sources.mask_key(value.get_secret_value())
+        return mask_key(value.get_secret_value())
     if value is None:
         return "no limit" if name.endswith("timeout_s") else "not set"
     if name == "system":
         return f"{len(value)} characters"
     if isinstance(value, tuple):
-        return ", ".join(sources.shown(item, (key,)) for item in value) or "none"
+        return ", ".join(shown(item, (key,)) for item in value) or "none"
     if isinstance(value, str):
-        return sources.mask_key_like(value, (key,))
+        return mask_key_like(value, (key,))
     if isinstance(value, Path):
-        return sources.mask_key_like(str(value), (key,))
+        return mask_key_like(str(value), (key,))
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -319,6 +355,13 @@ def parameters(settings: Settings, *, target: Target | None = None) -> Parameter
         stop=settings.stop,
         logprobs=settings.logprobs,
     )
+
+
+def guard_packs(settings: Settings, default: tuple[str, ...]) -> tuple[str, ...]:
+    """The rule packs that guard the answer, *default* being those of `guardrails`; () for no guard."""
+    if settings.guardrails is False:
+        return ()
+    return (*(default if settings.guardrails else ()), *settings.guard)
 
 
 def toxicity_mode(settings: Settings) -> Literal["off", "flag", "stop", "hold"]:

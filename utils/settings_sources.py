@@ -1,7 +1,7 @@
 """Where settings come from: flags, environment variables and one TOML file, read but not yet judged.
 
 Every value is a `Given`: what was given, by which source, under which name. Values are shown to people only
-through `shown`, which hides keys; a key never stands in an error.
+through `wording.shown`, which hides keys; a key never stands in an error.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from urllib.parse import urlsplit
 
 from utils.embedded_model.spec import home_directory
 from utils.errors import AppError, ConfigError, UsageProblem
+from utils.wording import mask_key_like, nearest, shown
 
 __all__ = [
+    "LISTS",
+    "PATHS",
     "BadValue",
     "Given",
     "Source",
@@ -31,11 +34,7 @@ __all__ = [
     "from_environment",
     "from_file",
     "from_flags",
-    "mask_key",
-    "mask_key_like",
-    "nearest",
     "rank",
-    "shown",
 ]
 
 Source = Literal["flag", "environment", "file"]
@@ -49,13 +48,12 @@ OPENAI_NAMES = {"api_key": "OPENAI_API_KEY", "base_url": "OPENAI_BASE_URL"}
 
 _PIPE_S = 3.0
 """How long a pipe in the place of the file may take for its content."""
+LISTS = ("stop", "guard", "validators")
+"""Settings that are lists of texts."""
+PATHS = ("gguf", "json_schema", "grammar")
+
 MAX_FILE_BYTES = 1 << 20
 """A settings file is some hundred bytes; the bound keeps `--config /dev/zero` from filling the memory."""
-
-MIN_KEY_CHARS = 12
-"""Shorter keys are never shown in part: four characters would be too much of them."""
-
-MAX_SHOWN_CHARS = 60
 
 _FLAGS = {
     "first_token_timeout_s": "--first-token-timeout",
@@ -63,18 +61,10 @@ _FLAGS = {
     "connect_timeout_s": "--connect-timeout",
     "timeout_s": "--timeout",
     "guardrails": "--enable-guardrails",
+    "validators": "--validate",
 }
 _FLAGS_WHEN_FALSE = {"guardrails": "--disable-guardrails", "fallback_to_embedded": "--no-fallback"}
 
-_KEY_LIKE = re.compile(
-    r"""\b(?:
-        (?: sk | pk | rk )[-_][A-Za-z0-9_-]{8,}
-      | (?: gh[a-z]_ | github_pat_ | glpat- | hf_ | gsk_ | xox[a-z]- | AKIA | ASIA | AIza | eyJ )[A-Za-z0-9._-]{8,}
-      | [A-Za-z0-9]{32,}
-    )""",
-    re.VERBOSE,
-)
-_BEARER = re.compile(r"(?i)\b(bearer\s+)\S+")
 _URL_HINT = "for example http://localhost:8080/v1"
 _TOML_POSITION = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)\s*$")
 
@@ -133,58 +123,6 @@ class Given:
 def rank(origin: str) -> int:
     """Precedence of an origin: flag 3, environment 2, file 1, default 0."""
     return {"flag": 3, "environment": 2, "file": 1}.get(origin.partition(" ")[0], 0)
-
-
-def nearest(name: str, known: Collection[str]) -> str | None:
-    """The known name that *name* may have been meant to be, or None if none is close."""
-    import difflib  # costs milliseconds and is needed only to explain a mistake
-
-    by_plain = {k.casefold(): k for k in known}
-    matches = difflib.get_close_matches(name.casefold().replace("-", "_")[:100], by_plain, n=1, cutoff=0.7)
-    return by_plain[matches[0]] if matches else None
-
-
-def mask_key(key: str) -> str:
-    """A key as people may see it: its last four characters, and only of a key of 12 characters or more."""
-    if len(key) < MIN_KEY_CHARS:
-        return "…"
-    prefix = "sk-" if key.startswith("sk-") else ""
-    return f"{prefix}…{key[-4:]}"
-
-
-def mask_key_like(text: str, secrets: Iterable[str] = ()) -> str:
-    """*text* with every one of *secrets*, and all that looks like a key, masked.
-
-    A secret under 8 characters is hidden only where it is the whole text: replacing every `a` hides nothing.
-    """
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        if text == secret:
-            return mask_key(text)
-        if len(secret) >= 8:
-            text = text.replace(secret, mask_key(secret))
-    return _KEY_LIKE.sub(lambda m: mask_key(m[0]), _BEARER.sub(r"\1…", text))
-
-
-def shown(value: object, secrets: Iterable[str] = ()) -> str:
-    """*value* for an error or a table: one short printable line without keys."""
-    match value:
-        case bool():
-            return str(value).lower()
-        case str():
-            hidden = mask_key_like(value, secrets)
-            return repr(hidden if len(hidden) <= MAX_SHOWN_CHARS else f"{hidden[: MAX_SHOWN_CHARS - 1]}…")
-        case Path():  # whole: its end is what tells files apart
-            return repr(mask_key_like(str(value), secrets))
-        case int():
-            return str(value) if abs(value) < 10**30 else "a very large number"
-        case float() | None:
-            return str(value)
-        case list() | tuple():
-            return f"a list of {len(value)}"
-        case dict():
-            return "a table"
-        case _:
-            return f"a {type(value).__name__}"
 
 
 def checked_base_url(text: str) -> str:
@@ -246,16 +184,17 @@ def from_flags(flags: Mapping[str, object], known: Collection[str]) -> dict[str,
 def from_environment(environ: Mapping[str, str], known: Collection[str]) -> tuple[dict[str, Given], tuple[str, ...]]:
     """The environment's values, and a warning for each KAYGRAPH_ variable that nothing reads.
 
-    An empty variable counts as not set; so does a blank one, except where blanks may be meant (`system`, `stop`).
+    An empty variable counts as not set; so does a blank one, except where blanks may be meant (`system`, `stop`,
+    `regex`).
     """
     given = {}
     for name in known:
         for variable in (PREFIX + name.upper(), OPENAI_NAMES.get(name, "")):
             text = environ.get(variable, "")
-            if name not in ("system", "stop"):
+            if name not in ("system", "stop", "regex"):
                 text = text.strip()
             if text:
-                value = _texts(text) if name == "stop" else text
+                value = _texts(text) if name in LISTS else text
                 given[name] = Given(name, value, "environment", variable)
                 break
     names = {PREFIX + name.upper() for name in known} | set(RESERVED_NAMES)
@@ -296,7 +235,7 @@ def from_file(
 ) -> dict[str, Given] | None:
     """The values of the TOML file at *path*; None if there is none and it need not exist.
 
-    A relative `gguf` is relative to the file. *secrets* are hidden in errors, as is the file's own key.
+    A relative path in it is relative to the file. *secrets* are hidden in errors, as is the file's own key.
     Raises: ConfigError for everything that is wrong with the file.
     """
     content = _read(path, must_exist=must_exist)
@@ -321,10 +260,21 @@ def from_file(
             f"{path}: holds api_key, but other users may read the file (mode {mode:04o})",
             hint=f"run chmod 600 {shlex.quote(str(path))}, or remove api_key and set OPENAI_API_KEY",
         )
-    gguf = table.get("gguf")
-    if isinstance(gguf, str) and gguf:
-        table["gguf"] = str(path.absolute().parent / os.path.expanduser(gguf))
+    for name in PATHS:
+        if isinstance(value := table.get(name), str) and value:
+            table[name] = _beside(path, value)
+    packs = table.get("guard")
+    if isinstance(packs, list | str):
+        # A name without a slash or an ending is that of a built-in pack.
+        table["guard"] = [
+            _beside(path, pack) if isinstance(pack, str) and ("/" in pack or pack.endswith(".toml")) else pack
+            for pack in ([packs] if isinstance(packs, str) else packs)
+        ]
     return {name: Given(name, value, "file", str(path)) for name, value in table.items()}
+
+
+def _beside(path: Path, name: str) -> str:
+    return str(path.absolute().parent / os.path.expanduser(name))
 
 
 def _is_table(value: object) -> bool:

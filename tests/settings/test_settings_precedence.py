@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
+from utils.errors import UsageProblem
 from utils.run_context import EMBEDDED, Deadlines, Parameters, Target
-from utils.settings import EMBEDDED_SEED, Settings, deadlines, display, in_effect, load, parameters
+from utils.settings import EMBEDDED_SEED, Settings, deadlines, display, guard_packs, in_effect, load, parameters
 from utils.settings_sources import default_config_file, rank
 
 # field -> (flag, environment text, file), and what each of them becomes
@@ -27,7 +28,14 @@ VALUES: dict[str, tuple[tuple[object, object], tuple[str, object], tuple[object,
     "seed": ((0, 0), ("4294967294", 4294967294), (2, 2)),
     "stop": ((("a", "b"), ("a", "b")), ('["c", "d"]', ("c", "d")), (["e"], ("e",))),
     "logprobs": ((False, False), ("on", True), (False, False)),
-    "guardrails": ((False, False), ("1", True), (False, False)),
+    "guardrails": ((True, True), ("1", True), (False, False)),
+    "guard": ((("pii", "a.toml"), ("pii", "a.toml")), ("secrets", ("secrets",)), (["pii"], ("pii",))),
+    "guard_action": (("mask", "mask"), ("flag", "flag"), ("block", "block")),
+    "toxicity_classifier": (("openai", "openai"), ("lexical", "lexical"), ("openai", "openai")),
+    "validators": ((("no-control",), ("no-control",)), ('["a", "b"]', ("a", "b")), (["e"], ("e",))),
+    "validate_retries": ((0, 0), ("10", 10), (3, 3)),
+    "regex": ((" a", " a"), (" b ", " b "), ("c", "c")),
+    "context_tokens": ((1, 1), ("4096", 4096), (3, 3)),
     "toxicity": (("hold", "hold"), ("off", "off"), ("stop", "stop")),
     "simulate_failures": ((True, True), ("off", False), (True, True)),
     "failure_seed": ((-1, -1), ("2", 2), (3, 3)),
@@ -41,15 +49,17 @@ VALUES: dict[str, tuple[tuple[object, object], tuple[str, object], tuple[object,
     "finish_reason_optional": ((True, True), ("n", False), (True, True)),
     "color": (("always", "always"), ("never", "never"), ("auto", "auto")),
 }
+FILES = ("gguf", "json_schema", "grammar")
 OPENAI_NAMES = {"api_key": "OPENAI_API_KEY", "base_url": "OPENAI_BASE_URL"}
 FLAG_NAMES = {
     "fallback_to_embedded": "--no-fallback",
-    "guardrails": "--disable-guardrails",
+    "guardrails": "--enable-guardrails",
     "logprobs": "--no-logprobs",
     "timeout_s": "--timeout",
     "first_token_timeout_s": "--first-token-timeout",
     "idle_timeout_s": "--idle-timeout",
     "connect_timeout_s": "--connect-timeout",
+    "validators": "--validate",
 }
 GIVEN = st.sampled_from(["given", "empty", "absent"])
 
@@ -64,8 +74,8 @@ def write(path: Path, values: dict[str, object]) -> None:
     path.chmod(0o600)
 
 
-def test_every_field_but_the_key_and_the_model_file_is_in_the_table() -> None:
-    assert {*VALUES, "api_key", "gguf"} == set(Settings.model_fields)
+def test_every_field_but_the_key_and_the_files_is_in_the_table() -> None:
+    assert {*VALUES, "api_key", *FILES} == set(Settings.model_fields)
 
 
 @settings(deadline=None)
@@ -301,3 +311,49 @@ def test_the_value_in_effect_is_what_the_target_is_asked_with() -> None:
 )
 def test_values_are_shown_in_the_words_that_set_them(settings: Settings, name: str, shown: str) -> None:
     assert display(settings, name) == shown
+
+
+@pytest.mark.parametrize(
+    ("guardrails", "guard", "expected"),
+    [
+        (None, None, ()),
+        (True, None, ("pii", "secrets")),
+        (None, ("a.toml",), ("a.toml",)),
+        (True, ("a.toml",), ("pii", "secrets", "a.toml")),
+        (False, None, ()),
+    ],
+)
+def test_guard_names_packs_besides_those_of_the_guardrails(
+    guardrails: bool | None, guard: tuple[str, ...] | None, expected: tuple[str, ...]
+) -> None:
+    loaded = load({"guardrails": guardrails, "guard": guard}, environ={"HOME": "/nowhere"})
+    assert guard_packs(loaded.settings, ("pii", "secrets")) == expected
+
+
+def test_guardrails_that_are_switched_off_override_packs_that_the_file_names(config: Path) -> None:
+    write(config, {"guard": ["pii"]})
+    environ = {"HOME": "/nowhere"}
+    assert guard_packs(load({"guardrails": False}, environ=environ, config_file=config).settings, ("x",)) == ()
+    assert guard_packs(load({}, environ=environ, config_file=config).settings, ("x",)) == ("pii",)
+
+
+def test_packs_and_files_that_the_file_names_are_relative_to_it(config: Path) -> None:
+    (config.parent / "s.json").write_text("{}", encoding="utf-8")
+    write(config, {"guard": ["pii", "own.toml", "packs/x", "/abs.toml"], "json_schema": "s.json"})
+    settings = load({}, environ={"HOME": "/nowhere"}, config_file=config).settings
+    here = str(config.parent)
+    assert settings.guard == ("pii", f"{here}/own.toml", f"{here}/packs/x", "/abs.toml")
+    assert settings.json_schema == config.parent / "s.json"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"guardrails": False, "guard": ("pii",)}, "--disable-guardrails and --guard were both given"),
+        ({"regex": "a", "grammar": "/dev/null"}, "an answer can have one form, and --regex and --grammar ask for 2"),
+    ],
+)
+def test_flags_that_contradict_each_other_are_a_usage_error(flags: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        load(flags, environ={"HOME": "/nowhere"})
+    assert (caught.value.message, caught.value.hint) == (message, "give one of them")

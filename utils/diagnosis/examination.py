@@ -29,7 +29,7 @@ CHECKS: tuple[Check, ...] = (
 def examine(situation: Situation, checks: Iterable[Check] = CHECKS) -> list[Finding]:
     """Run all checks; an AppError or a missing package ends its own check only. No finding holds a known key."""
     from utils.errors import AppError
-    from utils.settings_sources import mask_key_like
+    from utils.wording import mask_key_like
 
     findings: list[Finding] = []
     for check in checks:
