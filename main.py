@@ -63,6 +63,7 @@ DEFAULT_COMMAND = "run"
 COMMANDS = {
     "run": ("commands.run", "Ask the model and stream its answer (the default command)."),
     "guard": ("commands.guard", "Filter any stream of bytes: hide keys and personal data while it flows."),
+    "rules": ("commands.rules", "List guard packs and what each rule costs; test rules."),
     "model": ("commands.model", "Show, fetch, verify or remove the embedded model."),
     "doctor": ("commands.doctor", "Show what works here, what does not, and what to do about it."),
 }

@@ -13,7 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from utils.byte_guard import ByteGuard, ByteGuardStatistics
-    from utils.guardrails.rules import RuleSet
+    from utils.guardrails.rules import Action, RuleSet
 
 __all__ = ["command"]
 
@@ -24,6 +24,9 @@ the throughput is the same within the noise."""
 
 _KEY_VARIABLES = ("KAYGRAPH_API_KEY", "OPENAI_API_KEY")
 
+_DEFAULT_PACKS = ("pii", "secrets")
+"""Not profanity: a filter for logs and dumps has to leave words alone."""
+
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
@@ -33,13 +36,26 @@ _KEY_VARIABLES = ("KAYGRAPH_API_KEY", "OPENAI_API_KEY")
     type=click.Choice(["json", "text"]),
     help="At the end, figures on stderr: one line of JSON (also without a value), or text.",
 )
+@click.option(
+    "--guard",
+    "packs",
+    multiple=True,
+    metavar="PACK_OR_FILE",
+    help="Rules instead of pii and secrets: one of pii, secrets, profanity, injection, or a TOML file. Repeatable.",
+)
+@click.option(
+    "--guard-action",
+    "action",
+    type=click.Choice(["redact", "mask", "block", "flag"]),
+    help="What to do with what is found, instead of what each rule says.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors, and the figures of --stats.")
-def command(stats: str | None, quiet: bool) -> int:
-    """Hide e-mail addresses, card numbers and keys in any stream, while it flows.
+def command(packs: tuple[str, ...], action: Action | None, stats: str | None, quiet: bool) -> int:
+    """Hide personal data and secrets in any stream, while it flows.
 
     Bytes from standard input go to standard output as soon as no rule can still hide them; what a rule matches is
     replaced. Everything else stays as it is, bytes that are not UTF-8 too. A key of 12 characters or more in
-    KAYGRAPH_API_KEY or OPENAI_API_KEY is hidden verbatim.
+    KAYGRAPH_API_KEY or OPENAI_API_KEY is hidden verbatim. `rules list` shows the packs.
 
     At the end of the input the rest is decided and shown. After Ctrl-C or SIGTERM what is still held is dropped,
     because the input did not end.
@@ -48,18 +64,22 @@ def command(stats: str | None, quiet: bool) -> int:
     Examples:
       tail -f app.log | python main.py guard
       python main.py guard < dump.sql > shareable.sql
+      python main.py guard --guard secrets --guard my-rules.toml --guard-action block < answer.txt
       make 2>&1 | python main.py guard --stats text | tee build.log
       python main.py guard --stats < app.log 2>&1 >/dev/null | jq .guard.findings
 
     \b
-    Exit codes: 0 the input ended, 4 a rule blocked the stream, 130 Ctrl-C, 141 the reader went away,
-    143 SIGTERM.
+    Exit codes: 0 the input ended, 4 a rule blocked the stream, 78 a pack cannot be used, 130 Ctrl-C,
+    141 the reader went away, 143 SIGTERM.
     """
     from utils.byte_guard import ByteGuard
     from utils.errors import AnswerBlocked
     from utils.guardrails.redactor import Redactor
 
-    guard = ByteGuard(Redactor(_rules(os.environ)))
+    rules = _rules(packs, action, os.environ)
+    flagging = frozenset(rule.id for rule in rules.rules if rule.action == "flag")
+    blocking = frozenset(rule.id for rule in rules.rules if rule.action == "block")
+    guard = ByteGuard(Redactor(rules))
     if not quiet and os.isatty(_STDIN) and os.isatty(2):
         _say("note: reading from the terminal; Ctrl-D on an empty line ends the input")
     try:
@@ -74,9 +94,9 @@ def command(stats: str | None, quiet: bool) -> int:
         guard.cancel()
         figures = guard.statistics()
         if stats is not None:
-            _say(_as_json(figures) if stats == "json" else _as_text(figures))
+            _say(_as_json(figures) if stats == "json" else _as_text(figures, flagging, blocking))
         elif not quiet:
-            _say(_summary(figures))
+            _say(_summary(figures, flagging, blocking))
     if guard.blocked_by is not None:
         raise AnswerBlocked(
             f"the rule {guard.blocked_by!r} blocked the stream", hint="what came before the match was shown"
@@ -84,19 +104,12 @@ def command(stats: str | None, quiet: bool) -> int:
     return 0
 
 
-def _rules(environ: Mapping[str, str]) -> RuleSet:
-    """The default rules, and every key of the environment verbatim: both, if both variables are set."""
-    import dataclasses
+def _rules(packs: tuple[str, ...], action: Action | None, environ: Mapping[str, str]) -> RuleSet:
+    """The rules of *packs*, and every key of the environment verbatim: both, if both variables are set."""
+    from utils.guardrails.policy import compile_rules
 
-    from utils.guardrails.rules import RuleSet, default_rules, secret_rules
-
-    first, second = (environ.get(name, "").strip() for name in _KEY_VARIABLES)
-    rules = default_rules(first or second or None)
-    if first and second and first != second:
-        known = {rule.id for rule in secret_rules(None).rules}
-        more = [rule for rule in secret_rules(second).rules if rule.id not in known]
-        return RuleSet.compile((*(dataclasses.replace(rule, id=f"{rule.id}_2") for rule in more), *rules.rules))
-    return rules
+    own_keys = (environ.get(name, "").strip() for name in _KEY_VARIABLES)
+    return compile_rules(packs or _DEFAULT_PACKS, action=action, own_keys=own_keys)
 
 
 # -- input and output --------------------------------------------------------------------------------------------------
@@ -156,13 +169,15 @@ def _as_json(figures: ByteGuardStatistics) -> str:
     return json.dumps(dataclasses.asdict(figures))
 
 
-def _as_text(figures: ByteGuardStatistics) -> str:
+def _as_text(figures: ByteGuardStatistics, flagging: frozenset[str], blocking: frozenset[str]) -> str:
     guard = figures.guard
     read = f"{figures.read_bytes:,} bytes read, {figures.shown_bytes:,} shown"
     invalid = f", {figures.invalid_bytes:,} of them not UTF-8" if figures.invalid_bytes else ""
+    flagged = _counts(figures, only=flagging)
     lines = [
         f"bytes   {read}{invalid}",
-        f"hidden  {_hidden(figures) or 'nothing'}",
+        f"hidden  {_counts(figures, without=flagging | blocking) or 'nothing'}",
+        *([f"flagged {flagged}"] if flagged else []),
         f"held    {guard.held_mean_chars:.1f} characters on average, at most {guard.held_max_chars:,}",
     ]
     if not figures.is_complete:
@@ -171,17 +186,21 @@ def _as_text(figures: ByteGuardStatistics) -> str:
     return "\n".join(lines)
 
 
-def _summary(figures: ByteGuardStatistics) -> str:
+def _summary(figures: ByteGuardStatistics, flagging: frozenset[str], blocking: frozenset[str]) -> str:
     """The note at the end; "" if there is nothing that the output does not say."""
-    hidden = _hidden(figures)
-    lines = [f"note: hidden: {hidden}"] if hidden else []
-    if figures.guard.dropped_chars:
+    hidden = _counts(figures, without=flagging | blocking)
+    flagged = _counts(figures, only=flagging)
+    lines = [f"note: {what}: {counts}" for what, counts in (("hidden", hidden), ("flagged", flagged)) if counts]
+    if figures.guard.dropped_chars and figures.blocked_by is None:
         lines.append(f"note: {figures.guard.dropped_chars:,} held characters dropped, because the input did not end")
     return "\n".join(lines)
 
 
-def _hidden(figures: ByteGuardStatistics) -> str:
-    return ", ".join(f"{finding.rule} {finding.count:,}" for finding in figures.guard.findings)
+def _counts(
+    figures: ByteGuardStatistics, *, only: frozenset[str] | None = None, without: frozenset[str] = frozenset()
+) -> str:
+    found = [f for f in figures.guard.findings if f.rule not in without and (only is None or f.rule in only)]
+    return ", ".join(f"{finding.rule} {finding.count:,}" for finding in found)
 
 
 def _say(text: str) -> None:

@@ -77,7 +77,7 @@ def test_each_line_arrives_before_the_next_one_is_sent(cli: CommandLine) -> None
         program.close_stdin()
         result = program.wait()
     assert result.exit_code == 0
-    assert result.errors == "note: hidden: email 60\n"
+    assert result.errors == "note: hidden: pii.email 60\n"
 
 
 def test_safe_text_of_an_unfinished_line_does_not_wait_for_its_end(cli: CommandLine) -> None:
@@ -296,7 +296,7 @@ def test_the_figures_are_one_line_of_json_without_any_text(cli: CommandLine, opt
     assert figures["is_complete"] is True
     assert figures["blocked_by"] is None
     assert (figures["read_bytes"], figures["shown_bytes"], figures["invalid_bytes"]) == (22, 14, 1)
-    assert [(f["rule"], f["count"]) for f in figures["guard"]["findings"]] == [("email", 1)]
+    assert [(f["rule"], f["count"]) for f in figures["guard"]["findings"]] == [("pii.email", 1)]
     assert "bob" not in result.errors
 
 
@@ -304,7 +304,7 @@ def test_the_figures_as_text(cli: CommandLine) -> None:
     result = cli.run("guard", "--stats", "text", stdin=b"\xff mail bob@example.com\n")
     assert result.errors.splitlines()[:2] == [
         "bytes   23 bytes read, 15 shown, 1 of them not UTF-8",
-        "hidden  email 1",
+        "hidden  pii.email 1",
     ]
     assert "bob" not in result.errors
 
@@ -329,3 +329,65 @@ def test_it_imports_nothing_heavy(cli: CommandLine) -> None:
     with Program(["guard", "-q"], stdin=b"bob@example.com", argv_prefix=patched(code)) as program:
         result = program.wait()
     assert (result.stdout, result.errors) == (b"[EMAIL]", "[]\n")
+
+
+# -- own rules ---------------------------------------------------------------------------------------------------------
+
+PACK = """
+name = "mine"
+[[rule]]
+id = "ticket"
+pattern = 'TICKET-[0-9]{6}'
+[[rule]]
+id = "project"
+keywords = ["project nightfall"]
+action = "block"
+"""
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> str:
+    path = tmp_path / "mine.toml"
+    path.write_text(PACK, encoding="utf-8")
+    return str(path)
+
+
+def test_the_default_packs_hide_personal_data_and_secrets_and_leave_words_alone(cli: CommandLine) -> None:
+    text = b"damn: DB_PASSWORD=hunter2 from 81.2.69.142\n"
+    assert cli.run("guard", "-q", stdin=text).stdout == b"damn: DB_[PASSWORD] from [IP]\n"
+
+
+def test_chosen_packs_take_the_place_of_the_default_ones(cli: CommandLine, pack: str) -> None:
+    text = b"TICKET-123456 bob@example.com damn\n"
+    assert cli.run("guard", "-q", "--guard", pack, stdin=text).stdout == b"[TICKET] bob@example.com damn\n"
+    both = cli.run("guard", "-q", "--guard", pack, "--guard", "profanity", stdin=text)
+    assert both.stdout == b"[TICKET] bob@example.com ****\n"
+    masked = cli.run("guard", "-q", "--guard", "pii", "--guard-action", "mask", stdin=text)
+    assert masked.stdout == b"TICKET-123456 *************** damn\n"
+    flagged = cli.run("guard", "--guard", "pii", "--guard-action", "flag", stdin=text)
+    assert (flagged.stdout, flagged.errors) == (text, "note: flagged: pii.email 1\n")
+
+
+def test_a_block_rule_of_a_file_ends_the_stream_and_nothing_of_the_text_is_told(cli: CommandLine, pack: str) -> None:
+    result = cli.run("guard", "--guard", pack, stdin=b"About TICKET-123456 and Project Nightfall: launch in May\n")
+    assert result.exit_code == 4
+    assert result.stdout == b"About [TICKET] and "
+    assert "mine.project" in result.errors
+    assert not any(word in result.errors.lower() for word in ("nightfall", "123456", "launch"))
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--guard", "pi"), "error: guard pack 'pi' is neither a built-in pack nor a file"),
+        (("--guard", "."), "error: guard pack '.' is a directory"),
+        (("--guard", sys.executable), f"error: guard pack {sys.executable!r} is "),
+    ],
+)
+def test_a_pack_that_cannot_be_used_ends_it_before_anything_is_read(
+    cli: CommandLine, args: tuple[str, ...], message: str
+) -> None:
+    result = cli.run("guard", *args, stdin=b"bob@example.com\n")
+    assert (result.exit_code, result.stdout) == (78, b"")
+    assert result.errors.startswith(message)
+    assert len(result.errors.splitlines()) == 2

@@ -39,13 +39,13 @@ class Compiled:
                     verified[order] = pattern.tree(), pattern.verifier
             except PatternError as error:
                 raise ConfigError(
-                    f"The guard rule {rule!r} has {error.reason} at position {error.position}.", hint=_HINT
+                    f"the guard rule {rule!r} has {error.reason} at position {error.position}", hint=_HINT
                 ) from error
         if plain:
             try:
                 self._shared.append(RegularMatcher(plain.values(), plain))
             except PatternError as error:
-                raise ConfigError(f"The guard rules need {error.reason}.", hint=_HINT) from error
+                raise ConfigError(f"the guard rules need {error.reason}", hint=_HINT) from error
         if verified:
             trees, verifiers = zip(*verified.values(), strict=True)
             self._shared.append(VerifiedMatcher(trees, verifiers, verified))
@@ -59,7 +59,7 @@ class Compiled:
         return own + [(None, matcher.scanner()) for matcher in self._shared]
 
 
-_HINT = "Text is judged while it streams: no look-around, anchors, back-references, empty matches or huge repeats."
+_HINT = "text is judged while it streams: no look-around, anchors, back-references, empty matches or huge repeats"
 
 
 class Reader:

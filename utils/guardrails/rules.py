@@ -93,17 +93,17 @@ class RuleSet:
         seen: set[str] = set()
         for rule in checked:
             if not rule.id:
-                raise ConfigError("A guard rule has an empty id.", hint="Give each rule an id of its own.")
+                raise ConfigError("a guard rule has an empty id", hint="give each rule an id of its own")
             if rule.id in seen:
-                raise ConfigError(f"Two guard rules have the id {rule.id!r}.", hint="Give each rule an id of its own.")
+                raise ConfigError(f"two guard rules have the id {rule.id!r}", hint="give each rule an id of its own")
             if isinstance(rule.pattern, LiteralPattern) and not rule.pattern.folded:
                 raise ConfigError(
-                    f"The guard rule {rule.id!r} matches the empty text.", hint="Give it at least one character."
+                    f"the guard rule {rule.id!r} matches the empty text", hint="give it at least one character"
                 )
             if rule.action == "mask" and len(rule.replacement) > 1:
                 raise ConfigError(
-                    f"The guard rule {rule.id!r} masks with {rule.replacement!r}.",
-                    hint="A mask is one character, shown for each one that is covered.",
+                    f"the guard rule {rule.id!r} masks with {rule.replacement!r}",
+                    hint="a mask is one character, shown for each one that is covered",
                 )
             seen.add(rule.id)
         return cls(checked)
