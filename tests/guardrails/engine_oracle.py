@@ -9,7 +9,7 @@ is shared with the engine but the rule objects that are built from the descripti
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -21,7 +21,11 @@ from utils.guardrails.rules import Action, Rule, RuleSet
 
 ASCII = "abB- "
 UNICODE = "abB- éеﬁ\u200b\u0301ｂж"
-FOLDS = {"é": "e", "е": "e", "ﬁ": "fi", "\u200b": "", "\u0301": "", "ｂ": "b"}
+FEW = "fi "
+FEW_UNICODE = "fi íﬁﬀｆ\u200b\u0301"
+"""Folds to FEW: with three characters every continuation can be tried."""
+
+FOLDS = {"é": "e", "е": "e", "ﬁ": "fi", "\u200b": "", "\u0301": "", "ｂ": "b", "í": "i", "ﬀ": "ff", "ｆ": "f"}
 LETTERS = set("abBefiж")
 
 Tree = tuple[str, object, object, object]
@@ -29,7 +33,7 @@ Tree = tuple[str, object, object, object]
 
 @dataclass(frozen=True)
 class Spec:
-    """A rule: *words* or a *tree* with its boundaries (`begins`, `ends`, `whole`); *verified*: by `even`."""
+    """A rule: *words* or a *tree* with its boundaries (`begins`, `ends`, `whole`); *verified*: a name in VERIFIERS."""
 
     words: tuple[str, ...] = ()
     tree: Tree | None = None
@@ -37,7 +41,7 @@ class Spec:
     ends: bool = False
     whole: bool = False
     ignore_case: bool = False
-    verified: bool = False
+    verified: str = ""
     action: Action = "redact"
 
 
@@ -45,11 +49,29 @@ def even(text: str) -> bool:
     return sum(map(ord, text)) % 2 == 0
 
 
+def weighted(text: str) -> bool:
+    """Like the sum of a card: every second character from the right counts twice."""
+    return sum(ord(c) * (1 + n % 2) for n, c in enumerate(reversed(text))) % 3 == 0
+
+
+def remainder(text: str) -> bool:
+    """Like the remainder of a bank account: the first two characters go to the end, the rest is read as a number."""
+    number = 0
+    for c in text[2:] + text[:2]:
+        number = (number * 10 + ord(c)) % 7
+    return number in (1, 2)
+
+
+VERIFIERS: dict[str, Callable[[str], bool]] = {f.__name__: f for f in (even, weighted, remainder)}
+
+
 def source(tree: Tree) -> str:
     kind, x, low, high = tree
     if kind == "class":
         assert isinstance(x, str)
         return x if len(x) == 1 and x != "-" else "[" + x.replace("-", "\\-") + "]"
+    if kind == "edge":
+        return "\\b" if x else "\\B"
     assert isinstance(x, tuple)
     if kind == "cat":
         return "".join(source(item) for item in x)
@@ -58,16 +80,23 @@ def source(tree: Tree) -> str:
     return f"(?:{source(x)}){{{low},{'' if high is None else high}}}"  # type: ignore[arg-type]
 
 
-def ends(tree: Tree, text: str, start: int, ignore_case: bool) -> set[int]:
+Place = tuple[int, bool]
+"""Where a match may end, and whether that also depends on the character after it."""
+
+
+def ends(tree: Tree, text: str, start: Place, ignore_case: bool) -> set[Place]:
     """Where matches of *tree* that begin at *start* may end."""
     kind, x, low, high = tree
+    place = start[0]
+    if kind == "edge":
+        return {(place, True)} if boundary(text, place) is x else set()
     if kind == "class":
         assert isinstance(x, str)
-        if start == len(text):
+        if place == len(text):
             return set()
-        c = text[start]
+        c = text[place]
         hit = c in x or (ignore_case and (c.lower() in x or c.upper() in x))
-        return {start + 1} if hit else set()
+        return {(place + 1, False)} if hit else set()
     assert isinstance(x, tuple)
     if kind == "cat":
         places = {start}
@@ -103,24 +132,32 @@ def folded(text: str) -> tuple[str, list[int]]:
     return "".join(parts), [n for n, part in enumerate(parts) for _ in part]
 
 
-def places(spec: Spec, text: str, first: int = 0) -> Iterator[tuple[int, int, bool]]:
-    """All matches (start, end, late) of *spec* in folded *text* from *first* on."""
-    for start in range(first, len(text)):
+def candidates(spec: Spec, text: str) -> Iterator[tuple[int, int, bool]]:
+    """All candidates (start, end, late) of *spec* in folded *text*, whatever its verifier says."""
+    for start in range(len(text)):
         if spec.tree is not None:
-            all_ends = ends(spec.tree, text, start, spec.ignore_case)
+            all_ends = ends(spec.tree, text, (start, True), spec.ignore_case)
         else:
             words = ["".join(FOLDS.get(c, c) for c in word) for word in spec.words]
             seen = text.lower() if spec.ignore_case else text
             wanted = [word.lower() for word in words] if spec.ignore_case else words
-            all_ends = {start + len(word) for word in wanted if seen.startswith(word, start)}
+            all_ends = {(start + len(word), False) for word in wanted if seen.startswith(word, start)}
         if (spec.begins and not boundary(text, start)) or (spec.whole and inside(text, start)):
             continue
-        for end in all_ends:
+        for end in {end for end, _ in all_ends}:
             if (spec.ends and not boundary(text, end)) or (spec.whole and inside(text, end)):
                 continue
-            if spec.verified and not even(text[start:end]):
-                continue
-            yield start, end, spec.ends or (spec.whole and letter(text, end - 1))
+            late = (end, False) not in all_ends or spec.ends or (spec.whole and letter(text, end - 1))
+            yield start, end, late
+
+
+def accepts(spec: Spec, candidate: str) -> bool:
+    return not spec.verified or VERIFIERS[spec.verified](candidate)
+
+
+def places(spec: Spec, text: str) -> Iterator[tuple[int, int, bool]]:
+    """All matches (start, end, late) of *spec* in folded *text*."""
+    return (found for found in candidates(spec, text) if accepts(spec, text[found[0] : found[1]]))
 
 
 def rule_set(specs: Iterable[Spec]) -> RuleSet:
@@ -133,7 +170,7 @@ def rule_set(specs: Iterable[Spec]) -> RuleSet:
             text = source(spec.tree)
             edge = "\\b"
             text = f"{edge * spec.begins}(?:{text}){edge * spec.ends}"
-            pattern = RegularPattern(text, spec.ignore_case, spec.whole, even if spec.verified else None)
+            pattern = RegularPattern(text, spec.ignore_case, spec.whole, VERIFIERS.get(spec.verified))
         rules.append(Rule(f"r{n}", "#" if spec.action == "mask" else f"<{n}>", pattern, spec.action))
     return RuleSet.compile(rules)
 
@@ -211,23 +248,40 @@ def blocked_at(specs: list[Spec], text: str) -> tuple[int, int] | None:
     return known, min(start for at, start in found if at == known)
 
 
-def held(specs: list[Spec], text: str, alphabet: str, longest: int) -> int:
-    """How much of ASCII *text* must be held: live positions are found by trying every continuation."""
+def held(specs: list[Spec], text: str, alphabet: str, longest: int) -> tuple[int, int]:
+    """How much of *text* must be held, by trying every continuation over the folded *alphabet*.
+
+    The second figure is what may be held by the definition of verified rules: there a candidate that may go on is live,
+    whether or not the verifier could ever accept what it becomes.
+    """
+    form, owners = folded(text)
     live: set[int] = set()
+    may_go_on: set[int] = set()
     known: set[int] = set()
     for size in range(longest + 1):
         for ending in product(alphabet, repeat=size):
-            whole = text + "".join(ending)
+            whole = form + "".join(ending)
             for spec in specs:
-                for start, end, late in places(spec, whole):
-                    if start < len(text) and (end > len(text) or (late and end == len(text))):
-                        live.add(start)
-                    if end + late <= len(text):
-                        known.update(range(start, end))
-    place = 0
-    while place < len(text) and (place in known or not any(start <= place for start in live)):
-        place += 1
-    return len(text) - place
+                for start, end, late in candidates(spec, whole):
+                    if start >= len(form):
+                        continue
+                    if spec.verified and end > len(form):
+                        may_go_on.add(owners[start])
+                    if not accepts(spec, whole[start:end]):
+                        continue
+                    if end > len(form) or (late and end == len(form)):
+                        live.add(owners[start])
+                    if end + late <= len(form):
+                        known.update(range(owners[start], raw_end(text, owners[end - 1])))
+
+    def uncovered_after(first: int) -> int:
+        place = 0
+        while place < len(text) and (place in known or place < first):
+            place += 1
+        return len(text) - place
+
+    first = min(live, default=len(text))
+    return uncovered_after(first), uncovered_after(min(may_go_on | {first}))
 
 
 # Random rules and texts -------------------------------------------------------------------------------------------
@@ -236,8 +290,8 @@ def held(specs: list[Spec], text: str, alphabet: str, longest: int) -> int:
 def longest(tree: Tree) -> int:
     """How many characters a match of *tree* may have, with one round more for what is unlimited."""
     kind, x, low, high = tree
-    if kind == "class":
-        return 1
+    if kind in ("class", "edge"):
+        return int(kind == "class")
     assert isinstance(x, tuple)
     if kind == "rep":
         return longest(x) * int(str(high if high is not None else int(str(low)) + 1))  # type: ignore[arg-type]
@@ -253,22 +307,24 @@ def random_tree(rng: random.Random, letters: str, depth: int, *, bounded: bool) 
         low = rng.randint(0, 2)
         high = rng.choice((low + rng.randint(0, 2) or 1, None if not bounded else low + 1))
         return ("rep", random_tree(rng, letters, depth - 1, bounded=bounded), low, high)
-    items = tuple(random_tree(rng, letters, depth - 1, bounded=bounded) for _ in range(rng.randint(2, 3)))
-    return (kind, items, None, None)
+    items = [random_tree(rng, letters, depth - 1, bounded=bounded) for _ in range(rng.randint(2, 3))]
+    if kind == "cat" and rng.random() < 0.15:
+        items.insert(rng.randint(0, len(items)), ("edge", rng.random() < 0.7, None, None))
+    return (kind, tuple(items), None, None)
 
 
-def random_spec(rng: random.Random, letters: str, actions: tuple[Action, ...], *, verified: bool = True) -> Spec:
+def random_spec(rng: random.Random, letters: str, actions: tuple[Action, ...], *, verified: float) -> Spec:
     action = rng.choice(actions)
     whole = rng.random() < 0.3
     ignore_case = rng.random() < 0.4
     if rng.random() < 0.4:
         words = tuple("".join(rng.choices(letters, k=rng.randint(1, 4))) for _ in range(rng.randint(1, 4)))
         return Spec(words=words, whole=whole, ignore_case=ignore_case, action=action)
-    is_verified = verified and rng.random() < 0.35
+    judge = rng.choice(sorted(VERIFIERS)) if rng.random() < verified else ""
     shapes = "".join(sorted({c for letter in letters for c in FOLDS.get(letter, letter)}))
-    tree = random_tree(rng, shapes, 3, bounded=is_verified)
+    tree = random_tree(rng, shapes, 3, bounded=bool(judge))
     begins, finishes = rng.random() < 0.25, rng.random() < 0.25
-    spec = Spec((), tree, begins, finishes, whole or is_verified, ignore_case, is_verified, action)
+    spec = Spec((), tree, begins, finishes, whole or bool(judge), ignore_case, judge, action)
     return replace(spec, begins=False, ends=False) if spec.whole else spec
 
 
@@ -278,7 +334,7 @@ def random_specs(
     actions: tuple[Action, ...] = ("redact", "redact", "mask"),
     *,
     count: int = 4,
-    verified: bool = True,
+    verified: float = 0.35,
     most: int = 1000,
 ) -> tuple[list[Spec], RuleSet]:
     """Rules that can be used: those that match the empty text, nothing, or over *most* characters are drawn again."""
@@ -286,7 +342,8 @@ def random_specs(
     wanted = rng.randint(1, count)
     while len(specs) < wanted:
         spec = random_spec(rng, letters, actions, verified=verified)
-        if spec.tree is not None and longest(spec.tree) > most:
+        sizes = [longest(spec.tree)] if spec.tree is not None else [len(folded(word)[0]) for word in spec.words]
+        if max(sizes) > most:
             continue
         try:
             rule_set([spec])

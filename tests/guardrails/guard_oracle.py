@@ -1,29 +1,77 @@
-"""The definitions of the rules, written a second time in the plainest way, and what a redactor must show for a text.
+"""Addresses, cards, a key and a literal, defined a second time in the plainest way, and what must be shown and held.
 
 Every pair (start, end) is tried on its own, on the whole text: nothing here is incremental, and nothing is shared with
-the code under test.
+the code under test. Random rules and keywords have an oracle of their own (engine_oracle.py).
 """
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable, Iterable
+from functools import cache
 
 from utils.events import Redacted, TextDelta
+from utils.guardrails.patterns import CardPattern, EmailPattern, LiteralPattern, RegularPattern
 from utils.guardrails.redactor import GuardEvent, Redactor
-from utils.guardrails.rules import RuleSet
+from utils.guardrails.rules import Rule, RuleSet
 
 OWN_KEY = "my-key-my-key-1"
 REPLACEMENTS = {"own_key": "[KEY]", "api_key": "[KEY]", "payment_card": "[CARD]", "email": "[EMAIL]"}
 RULES = tuple(REPLACEMENTS)  # in rule order
 
+KEY_SOURCE = r"(?:sk-[A-Za-z0-9_-]{16,}|A[KS]IA[A-Z0-9]{16,}|eyJ[A-Za-z0-9_-]{10,}[.]eyJ[A-Za-z0-9_-]{10,})"
+
 _email = re.compile(r"[A-Za-z0-9][A-Za-z0-9._%+'-]{0,253}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}")
-_key = re.compile(
-    r"sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|A[KS]IA[A-Z0-9]{16,}"
-    r"|AIza[A-Za-z0-9_-]{30,}|xox[abeprs]-[A-Za-z0-9-]{10,}|hf_[A-Za-z0-9]{20,}"
-    r"|eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}(?:\.[A-Za-z0-9_-]+)?"
-)
+_key = re.compile(KEY_SOURCE)
 _card = re.compile(r"[0-9](?:[ -]?[0-9]){12,18}")
+
+FRAGMENTS = (
+    *(
+        "a",
+        "Zq",
+        " ",
+        "  ",
+        "\n",
+        ".",
+        "-",
+        "_",
+        "@",
+        "%",
+        "é",
+        "1",
+        "0.",
+        "@@",
+        ". ",
+        "'",
+        "x@",
+        "x@y.co",
+        ".c",
+        ".com",
+    ),
+    *("sk-", "task-", "AKIA", "eyJ", ".eyJ", "s", "sk", "A"),
+    *("Ab1Cd2Ef3G", "QWERTYUIOP123456", "abcdefghij0123456789", "0123-4567_"),
+    *("4111111111111111", "4111 1111", " 1111 1111", "-1111", "378282246310005", "4222222222222", "00", "4 1 1 1 "),
+    *("6304000000000000000", "0.4111111111111111"),
+    *(OWN_KEY, OWN_KEY[:-1], OWN_KEY[:7], OWN_KEY[7:]),
+)
+
+
+@cache
+def rules() -> RuleSet:
+    """The rules that are defined here."""
+    patterns = {
+        "own_key": LiteralPattern(OWN_KEY),
+        "api_key": RegularPattern(rf"\b{KEY_SOURCE}"),
+        "payment_card": CardPattern(),
+        "email": EmailPattern(),
+    }
+    return RuleSet.compile(Rule(name, REPLACEMENTS[name], pattern) for name, pattern in patterns.items())
+
+
+def random_text(rng: random.Random) -> str:
+    """Pieces of secrets, at most 110 characters."""
+    return "".join(rng.choices(FRAGMENTS, k=rng.randint(0, 9)))[:110]
 
 
 def luhn(digits: str) -> bool:
@@ -36,7 +84,7 @@ def is_email(text: str, start: int, end: int) -> bool:
 
 
 def is_key(text: str, start: int, end: int) -> bool:
-    return re.match("[A-Za-z0-9]", text[start - 1 : start]) is None and _key.fullmatch(text, start, end) is not None
+    return re.match("[A-Za-z0-9_]", text[start - 1 : start]) is None and _key.fullmatch(text, start, end) is not None
 
 
 def is_own_key(text: str, start: int, end: int) -> bool:
@@ -113,5 +161,43 @@ def stream(rules: RuleSet, pieces: Iterable[str]) -> str:
 
 def subset(rules: RuleSet, ids: Iterable[str]) -> RuleSet:
     """Those of *rules* whose id is in *ids*."""
-    wanted = set(ids)
-    return RuleSet.compile(rule for rule in rules.rules if rule.id in wanted)
+    return _subset(rules.rules, frozenset(ids))
+
+
+@cache
+def _subset(rules: tuple[Rule, ...], ids: frozenset[str]) -> RuleSet:
+    return RuleSet.compile(rule for rule in rules if rule.id in ids)
+
+
+def _continuations() -> dict[str, list[str]]:
+    """By rule: whatever a live start needs, one of these completes."""
+    keys = ["sk-0123456789abcdef", "AKIA0123456789ABCDEF", "ASIA0123456789ABCDEF", "eyJ0123456789.eyJ0123456789"]
+    digits = ["0" * zeros + check for zeros in range(19) for check in "0123456789"]
+    return {
+        "own_key": [OWN_KEY[cut:] for cut in range(1, len(OWN_KEY))],
+        "api_key": sorted({key[cut:] for key in keys for cut in range(1, len(key))} | {"0", "A"}, key=len),
+        "payment_card": ["", *digits],
+        "email": ["a", "aa", ".aa", "a.aa", "@a.aa"],
+    }
+
+
+CONTINUATIONS = _continuations()
+
+
+def held(text: str, rules: Iterable[str] = RULES) -> int:
+    """How much of *text* must be held: live starts are found by trying every continuation."""
+    form = text.replace("é", "e")
+    first = len(form)
+    hidden: set[int] = set()
+    for rule in rules:
+        for continuation in CONTINUATIONS[rule]:
+            whole = form + continuation
+            first = next((start for start in range(first) if MATCHERS[rule](whole, start, len(whole))), first)
+        late = rule == "payment_card"  # known only by the character after it
+        hidden.update(
+            place for start, end, _ in matches(form, [rule]) if end + late <= len(form) for place in range(start, end)
+        )
+    place = 0
+    while place < len(form) and (place in hidden or place < first):
+        place += 1
+    return len(form) - place

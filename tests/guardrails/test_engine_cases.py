@@ -6,16 +6,17 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 import pytest
-from guard_oracle import shown, stream
 
+from tests.guardrails.guard_oracle import shown, stream
 from utils.errors import ConfigError
 from utils.events import Blocked, Flagged, Redacted, TextDelta
 from utils.guardrails import regular, verified
 from utils.guardrails.fold import fold, fold_character, is_word, lower_text
 from utils.guardrails.patterns import EmailPattern, KeywordsPattern, LiteralPattern, RegularPattern
-from utils.guardrails.redactor import HELD_CHARS_MAX, GuardStateError, Redactor
+from utils.guardrails.redactor import HELD_CHARS_MAX, HELD_TEXT_LIMIT, GuardStateError, Redactor
 from utils.guardrails.rules import Action, Rule, RuleSet, Span
 from utils.guardrails.scanners import Pattern
 
@@ -28,7 +29,7 @@ def keywords(*words: str, **options: bool) -> RuleSet:
     return one(KeywordsPattern(words, **options))
 
 
-def regex(source: str, **options: bool) -> RuleSet:
+def regex(source: str, **options: Any) -> RuleSet:
     return one(RegularPattern(source, **options))
 
 
@@ -149,6 +150,7 @@ def test_a_word_is_held_only_from_where_a_keyword_may_start(text: str, held: int
         (regex("ﬁt"), "fit ﬁt", "<> <>"),
         (regex(r"\d{3}-\d{2}"), "１２３–４５", "<>"),
         (regex(r"(?i)authorization: basic [a-z0-9+/=]{8,}"), "Authorization: Basic dXNlcjpwdw==.", "<>."),
+        (regex(r"[^\W\x00-\u1fff]+", whole_word=True), "ab ⰰⰱ жж", "ab <> жж"),
         (regex(r"it"), "xﬁt", "x<>"),  # half of a ligature hides the whole character
     ],
 )
@@ -214,12 +216,29 @@ def test_a_candidate_is_a_match_if_the_verifier_accepts_it(text: str, visible: s
         assert stream(one(CARD), [text[i : i + size] for i in range(0, len(text), size)]) == visible
 
 
+@pytest.mark.parametrize(
+    ("source", "text", "visible"),
+    [
+        (r"a\b-b", "a-b a-x", "<> a-x"),
+        (r"--\b", "a --b --", "a <>b --"),
+        (r"-\B-{1,2}\b", "--- ---b", "--- <>b"),
+        (r"b(?:\B|-)a", "ba b-a b", "<> <> b"),
+    ],
+)
+def test_a_candidate_may_wait_for_a_boundary_inside_or_before_a_word(source: str, text: str, visible: str) -> None:
+    rules = regex(source, verifier=lambda _: True)
+    for size in (1, 2, 100):
+        assert stream(rules, [text[i : i + size] for i in range(0, len(text), size)]) == visible
+
+
 def test_a_candidate_that_is_refused_and_cannot_grow_is_not_waited_for() -> None:
     redactor = Redactor(one(RegularPattern(r"\d{4}", verifier=luhn)))
     redactor.feed("id 0000")
     assert redactor.held_chars == 4
     redactor.feed(", 0001")
     assert redactor.held_chars == 0
+    redactor = Redactor(regex(r"a\bx?", verifier=lambda _: False))  # no x stands behind that boundary
+    assert redactor.feed("a") == [TextDelta("a")]
 
 
 def test_a_verifier_that_fails_ends_the_stream_and_shows_nothing_more() -> None:
@@ -291,6 +310,14 @@ def test_a_flag_holds_nothing_and_is_told_once_it_cannot_grow() -> None:
     assert redactor.statistics().findings[0].ranges == ((1, 4), (5, 7))
 
 
+def test_flagged_keywords_that_overlap_are_told_as_one_run() -> None:
+    redactor = Redactor(one(KeywordsPattern(("abc", "bcx"), whole_word=False), "flag"))
+    assert redactor.feed("abc") == [TextDelta("abc")]
+    assert shown(redactor.feed("x")[-1:]) == "x"
+    redactor.finish()
+    assert redactor.statistics().findings[0].ranges == ((0, 4),)
+
+
 # Refusals and caps ------------------------------------------------------------------------------------------------
 
 
@@ -334,7 +361,7 @@ def test_a_flag_holds_nothing_and_is_told_once_it_cannot_grow() -> None:
 def test_patterns_that_cannot_be_matched_in_a_stream_are_refused(source: str, reason: str, position: int) -> None:
     with pytest.raises(ConfigError) as refused:
         regex(source)
-    assert refused.value.message == f"The guard rule 'rule' has {reason} at position {position}."
+    assert refused.value.message == f"the guard rule 'rule' has {reason} at position {position}"
     assert refused.value.hint
 
 
@@ -349,7 +376,7 @@ def test_patterns_that_cannot_be_matched_in_a_stream_are_refused(source: str, re
     ],
 )
 def test_other_rules_that_cannot_work_are_refused(pattern: Pattern, reason: str) -> None:
-    with pytest.raises(ConfigError, match="The guard rule 'rule'") as refused:
+    with pytest.raises(ConfigError, match="the guard rule 'rule'") as refused:
         one(pattern)
     assert reason in refused.value.message
 
@@ -371,6 +398,15 @@ def test_held_text_over_the_cap_is_swallowed_until_nothing_is_live() -> None:
     for size in (1, 100, 10_000):
         pieces = [text[i : i + size] for i in range(0, len(text), size)]
         assert stream(rules, pieces) == "x [held text too long] y"
+
+
+def test_exactly_the_cap_may_be_held() -> None:
+    redactor = Redactor(regex(r"a\S+z"))
+    assert redactor.feed("a" + "b" * (HELD_CHARS_MAX - 1)) == []
+    assert redactor.held_chars == HELD_CHARS_MAX
+    assert redactor.feed("b") == [Redacted(HELD_TEXT_LIMIT, "[held text too long]", 0)]
+    assert redactor.held_chars == 0
+    assert redactor.statistics().overflows == 1
 
 
 def test_a_full_cache_is_emptied_and_nothing_else_changes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,44 +5,26 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from guard_oracle import OWN_KEY, RULES, covered, expected, luhn, matches, shown, stream, subset
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.guardrails.guard_oracle import (
+    FRAGMENTS,
+    RULES,
+    covered,
+    expected,
+    held,
+    luhn,
+    rules,
+    shown,
+    stream,
+    subset,
+)
 from utils.events import Redacted, TextDelta
 from utils.guardrails.redactor import Redactor
-from utils.guardrails.rules import default_rules
 
-ALL = default_rules(OWN_KEY)
+ALL = rules()
 
-FRAGMENTS = (
-    *(
-        "a",
-        "Zq",
-        " ",
-        "  ",
-        "\n",
-        ".",
-        "-",
-        "_",
-        "@",
-        "%",
-        "é",
-        "1",
-        "0.",
-        "@@",
-        ". ",
-        "'",
-        "x@",
-        "x@y.co",
-        ".c",
-        ".com",
-    ),
-    *("sk-", "task-", "ghp_", "github_pat_", "AKIA", "AIza", "xoxb-", "hf_", "eyJ", ".eyJ", "s", "gh", "A"),
-    *("Ab1Cd2Ef3G", "QWERTYUIOP123456", "abcdefghij0123456789", "0123-4567_"),
-    *("4111111111111111", "4111 1111", " 1111 1111", "-1111", "378282246310005", "4222222222222", "00", "4 1 1 1 "),
-    *(OWN_KEY, OWN_KEY[:-1], OWN_KEY[:7], OWN_KEY[7:]),
-)
 texts = st.lists(st.sampled_from(FRAGMENTS), max_size=9).map("".join).filter(lambda text: len(text) <= 110)
 rule_sets = st.sets(st.sampled_from(RULES))
 
@@ -63,7 +45,7 @@ def characters(text: str) -> list[str]:
 @example(["x@y.co", "m and ", "4111 1111 1111 1", "111"])
 @example(["4111111111111111", "@example.co", "m"])
 @example(["eyJAb1Cd2Ef3G.eyJAb1Cd2Ef3G.eyJ", "Ab1Cd2Ef3G.sig.", "more"])
-@example(["AIza-xoxb-0123456789_", "sk-abcdefghij0123456789"])
+@example(["AKIA0123456789ABCDEF_", "sk-abcdefghij0123456789"])
 def test_what_is_shown_is_the_text_with_the_union_of_all_matches_replaced(pieces: list[str]) -> None:
     text = "".join(pieces)
     assert stream(ALL, pieces) == expected(text)
@@ -114,8 +96,8 @@ def test_adding_a_rule_never_shows_more(text: str, few: set[str], added: set[str
 @settings(max_examples=100, deadline=None)
 @given(texts, rule_sets)
 def test_each_subset_of_the_rules_agrees_with_its_definition(text: str, ids: set[str]) -> None:
-    rules = [rule for rule in RULES if rule in ids]
-    assert stream(subset(ALL, ids), [text]) == expected(text, rules)
+    wanted = [rule for rule in RULES if rule in ids]
+    assert stream(subset(ALL, ids), [text]) == expected(text, wanted)
 
 
 @settings(max_examples=100, deadline=None)
@@ -130,51 +112,18 @@ def test_a_text_without_matches_comes_out_unchanged(text: str, size: int) -> Non
     assert stream(ALL, [text[i : i + size] for i in range(0, len(text), size)]) == text
 
 
-def continuations() -> list[str]:
-    """Suffixes of one secret of each kind: some continuation of a live text is among them."""
-    secrets = [
-        "a@b.cde",
-        "sk-0123456789abcdef",
-        "ghp_0123456789abcdefghij",
-        "github_pat_0123456789abcdefghij",
-        "AKIA0123456789ABCDEF",
-        "AIza0123456789abcdefghij0123456789",
-        "xoxb-0123456789",
-        "hf_0123456789abcdefghij",
-        "eyJ0123456789.eyJ0123456789.a",
-        OWN_KEY,
-    ]
-    ends = {secret[cut:] for secret in secrets for cut in range(len(secret))}
-    digits = {"0" * zeros + check for zeros in range(19) for check in "0123456789"}
-    return [*sorted(ends, key=len), *sorted(digits, key=len), " "]
-
-
-CONTINUATIONS = continuations()
-
-
 @settings(max_examples=60, deadline=None)
-@given(texts.filter(lambda text: len(text) <= 60))
+@given(texts.filter(lambda text: len(text) <= 40))
 @example("see 4111 1111 1111 1111 ")
 @example("x@y.com.")
+@example("x@y.com@")
+@example("6304000000000000000 ")
 @example("eyJ0123456789.eyJ0123456789.")
-def test_text_is_held_only_if_some_continuation_makes_it_part_of_a_match(text: str) -> None:
+@example("sk-sk-0123456789abcde")
+def test_text_is_held_exactly_while_some_continuation_makes_it_part_of_a_match(text: str) -> None:
     redactor = Redactor(ALL)
     redactor.feed(text)
-    held = redactor.held_chars
-    if held == 0:
-        return
-    first_held = len(text) - held
-    assert any(
-        start <= first_held and (end > len(text) or (rule == "payment_card" and end == len(text)))
-        for continuation in CONTINUATIONS
-        for start, end, rule in reaching(text + continuation, len(text))
-    )
-
-
-def reaching(text: str, reached: int) -> list[tuple[int, int, str]]:
-    """Matches that end at *reached* or later, tried only where one may start (the oracle is slow)."""
-    low = max(0, reached - 64)
-    return [(start + low, end + low, rule) for start, end, rule in matches(text[low:]) if end + low >= reached]
+    assert redactor.held_chars == held(text)
 
 
 @pytest.mark.parametrize("digits", ["4111111111111111", "378282246310005", "5555555555554444", "6011111111111117"])

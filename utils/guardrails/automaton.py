@@ -135,9 +135,13 @@ class Automaton:
         """Where decided *nodes* stand after a character of *char_class*; the rules are matched at once."""
         return self._consume(nodes, char_class)
 
-    def pending(self, nodes: Iterable[int]) -> bool:
-        """Whether all *nodes* only wait for a boundary."""
-        return all(self._asserts[node] for node in nodes)
+    def can_go_on(self, nodes: Iterable[int], before: bool) -> bool:
+        """Whether a match that stands at *nodes* may still consume a character, at once or behind a boundary."""
+        return any(
+            self._sets[self._consumes[node]].can_be(word=after) and any(self._target(node, after))
+            for after in (False, True)
+            for node in self._close(nodes, before, after).nodes
+        )
 
     def has_end(self, nodes: Iterable[int], before: bool) -> frozenset[int]:
         """The rules that are matched if the text ends here or goes on with no word character."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from utils.guardrails.fold import fold_character, is_word
 
@@ -66,7 +67,7 @@ class CharSet:
 
     def can_be(self, *, word: bool) -> bool:
         """Whether the class has a member that is a word character (*word*), or one that is not."""
-        return any(is_word(c) is word and self.has(c) for c in self._samples())
+        return _can_be(self, word)
 
     def _listed(self, character: str) -> bool:
         code = ord(character)
@@ -79,7 +80,19 @@ class CharSet:
         yield from "ж日—"
         for low, high in self.ranges:
             yield from (chr(code) for code in range(low, min(high, low + _RANGE_MAX) + 1))
+        if self.negated or any(map(str.isupper, self.kinds)):
+            yield from (chr(code) for low, high in self.ranges for code in (low - 1, high + 1) if 0 <= code <= _LAST)
+            yield from _OF_ALL_SCRIPTS
 
+
+@lru_cache(maxsize=4096)
+def _can_be(chars: CharSet, word: bool) -> bool:
+    return any(is_word(c) is word and chars.has(c) for c in chars._samples())
+
+
+_LAST = 0x10FFFF
+_OF_ALL_SCRIPTS = "".join(map(chr, (*range(0x80, 0x2000, 7), *range(0x2000, 0x30000, 257))))
+"""What a class may contain that says which characters it does not have: a rule must not be taken for impossible."""
 
 _KINDS = {"d": lambda c: "0" <= c <= "9", "w": is_word, "s": str.isspace}
 

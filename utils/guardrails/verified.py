@@ -42,17 +42,18 @@ def bounded(tree: Regular) -> Regular:
 class _Place(dict[str, "tuple[_Place | None, tuple[int, ...], tuple[int, ...]]"]):
     """Where a candidate stands. By the next character: where it stands then, rules that end before it, and after it.
 
-    *ends* are the rules that match if a boundary follows; *can_go_on*: it may also become longer.
+    *ends* are the rules that match if the text ends here, *waits* those that match if some other character follows, or
+    none; *can_go_on*: it may also become longer.
     """
 
-    __slots__ = ("before", "can_go_on", "ends", "matcher", "nodes")
+    __slots__ = ("before", "can_go_on", "ends", "matcher", "nodes", "waits")
 
     def __init__(self, matcher: VerifiedMatcher, nodes: frozenset[int], before: bool) -> None:
         super().__init__()
         self.matcher = matcher
         self.nodes = nodes
         self.before = before
-        self.ends, self.can_go_on = matcher.outlook(nodes, before)
+        self.ends, self.waits, self.can_go_on = matcher.outlook(nodes, before)
 
     def __missing__(self, character: str) -> tuple[_Place | None, tuple[int, ...], tuple[int, ...]]:
         return self.matcher.transition(self, character)
@@ -77,9 +78,11 @@ class VerifiedMatcher:
         """A scanner at the start of a stream."""
         return VerifiedScanner(self)
 
-    def outlook(self, nodes: frozenset[int], before: bool) -> tuple[tuple[int, ...], bool]:
-        """The rules that match if a boundary follows *nodes*, and whether a longer candidate is possible."""
-        return tuple(sorted(self._automaton.has_end(nodes, before))), not self._automaton.pending(nodes)
+    def outlook(self, nodes: frozenset[int], before: bool) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
+        """What `_Place` knows of *nodes*: its `ends`, `waits` and `can_go_on`."""
+        ends = self._automaton.has_end(nodes, before)
+        waits = ends | self._automaton.decide(nodes, before, True).rules
+        return tuple(sorted(ends)), tuple(sorted(waits)), self._automaton.can_go_on(nodes, before)
 
     def transition(self, place: _Place, character: str) -> tuple[_Place | None, tuple[int, ...], tuple[int, ...]]:
         """Build and keep what *character* does in *place*."""
@@ -156,7 +159,7 @@ class VerifiedScanner:
                 self._judge(late, start, position, True, buffer, origin, found)
                 self._judge(now, start, position + 1, False, buffer, origin, found)
                 if after is not None and (
-                    after.can_go_on or self._accepts(after.ends, buffer[start - origin : position + 1 - origin])
+                    after.can_go_on or self._accepts(after.waits, buffer[start - origin : position + 1 - origin])
                 ):
                     self._candidates.append((start, after))
             before = is_word(text[i])
