@@ -1,28 +1,71 @@
-"""The guard on what goes out: checks a prompt before anything is sent; linear; tells places, never values."""
+"""The guard on what goes out: checks a prompt before anything is sent; linear; tells places, never values.
+
+Refused is what cannot work (size, not text), what acts on terminals and logs (control characters), and what cannot be
+taken back (keys). All else is advisory: found by wording and shape, which both miss attacks and meet honest text about
+them. An empty list of findings does not say that a prompt is harmless.
+"""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from utils.errors import AppError, PromptRejected, UsageProblem
-from utils.guardrails.rules import Span, secret_rules
+from utils.errors import AppError, PromptRejected
+from utils.guardrails.prompt_characters import (
+    PLACE_NAMES,
+    Place,
+    PromptLimits,
+    character_problem,
+    likely_overflow,
+    size_problem,
+)
+from utils.guardrails.prompt_hidden import Hidden, hidden_characters
+from utils.guardrails.prompt_sample import shape
+from utils.guardrails.rules import RuleSet, Severity, Span
 
-__all__ = ["Finding", "Place", "PromptVerdict", "check_prompt"]
+__all__ = ["FINDINGS_MAX", "REVEALED_CHARS", "Finding", "Place", "PromptLimits", "PromptPolicy", "PromptVerdict", "check_prompt"]
 
-Place = Literal["prompt", "system"]
+FINDINGS_MAX = 200
+"""Findings of a verdict; the secrets come first, so they are never the ones that are left out."""
+
+REVEALED_CHARS = 200
+"""Characters shown of a text that invisible characters spell."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """*rule* noticed *count* places in the prompt or the system prompt; [start, end) is the first, in characters."""
+    """*rule* noticed *count* places in the prompt or the system prompt; [start, end) is the first, in code points.
+
+    *sample*: the shape of the first place (see prompt_sample.py), never its text; for `context` the two numbers.
+    *revealed*: for a person's eyes only, what invisible characters spell, at most `REVEALED_CHARS` characters and each
+    of them printable; "" if it holds a secret. It is prompt text, so `as_json` and `repr` leave it out.
+    """
 
     rule: str
     place: Place
     start: int
     end: int
     count: int
+    severity: Severity = "medium"
+    sample: str = ""
+    revealed: str = field(default="", repr=False, compare=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """What reports and logs may have."""
+        figures = asdict(self)
+        del figures["revealed"]
+        return figures
+
+
+@dataclass(frozen=True, slots=True)
+class PromptPolicy:
+    """What a prompt is judged by: *secrets* are refused unless *allow_secrets*, *advisory* findings are only told."""
+
+    limits: PromptLimits
+    secrets: RuleSet
+    advisory: RuleSet
+    allow_secrets: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,100 +76,89 @@ class PromptVerdict:
     rejection: AppError | None
 
 
-_not_text = re.compile("[\x00\ud800-\udfff]")
-_control = re.compile("[\x01-\x08\x0b\x0e-\x1f\x7f-\x9f]")
-# Overrides, embeddings and isolates reorder what a person reads; the plain marks (200E, 200F, 061C) are ordinary text.
-_invisible = (
-    ("bidi_control", re.compile("[\u202a-\u202e\u2066-\u2069]+")),
-    ("unicode_tag", re.compile("[\U000e0000-\U000e007f]+")),
-)
-_NAMES: dict[Place, str] = {"prompt": "prompt", "system": "system prompt"}
+def check_prompt(prompt: str, system: str | None, policy: PromptPolicy) -> PromptVerdict:
+    """Judge *prompt* and *system* together. Pure; linear in both; never raises on any text.
 
+    UsageProblem: what `size_problem` says; bytes that were not UTF-8 (lone surrogates) or NUL. PromptRejected: control
+    characters other than newline, tab, form feed and carriage return (so ANSI escapes, too); matches of the
+    policy's *secrets*, unless *allow_secrets*. None of the first three leaves findings.
 
-def check_prompt(
-    prompt: str, system: str | None, *, limit_chars: int, own_key: str | None, allow_secrets: bool = False
-) -> PromptVerdict:
-    """Judge *prompt* and *system*; both together may have *limit_chars* characters. Never raises on any text.
-
-    UsageProblem: empty or blank prompt, over the limit, bytes that were not UTF-8 (lone surrogates) or NUL.
-    PromptRejected: control characters other than newline, tab, form feed and carriage return (so ANSI escapes, too);
-    API keys, and *own_key* verbatim, unless *allow_secrets*. Findings: those keys, invisible tag characters, bidi
-    controls.
+    Findings, in this order, at most one for each rule and place: *secrets*; hidden characters (`bidi_control`,
+    `unicode_tag`, `variation_selector`, `zero_width`, `private_use`); *advisory*; `context`, if the prompt and
+    the whole answer probably do not fit. The actions of the rules do not matter. Text that hidden characters spell is
+    judged like the prompt: what is found in it is severe, and stands at the characters that spell it.
     """
+    limits, secrets = policy.limits, policy.secrets
     parts: list[tuple[Place, str]] = [("prompt", prompt)]
     if system:
         parts.append(("system", system))
-    rejection = _size_problem(prompt, system or "", limit_chars)
+    rejection = size_problem(prompt, system or "", limits)
     if rejection is None:
-        rejection = next(filter(None, (_character_problem(place, text) for place, text in parts)), None)
+        rejection = next(filter(None, (character_problem(place, text) for place, text in parts)), None)
     if rejection is not None:
         return PromptVerdict((), rejection)
-    secrets = [finding for place, text in parts for finding in _secrets(place, text, own_key)]
-    hidden = [finding for place, text in parts for finding in _hidden_characters(place, text)]
-    if secrets and not allow_secrets:
-        rejection = _secret_problem(secrets[0])
-    return PromptVerdict((*secrets, *hidden), rejection)
+    hidden = {place: tuple(hidden_characters(text)) for place, text in parts}
+    kept = [finding for place, text in parts for finding in _by_rules(place, text, hidden[place], secrets)]
+    if kept and not policy.allow_secrets:
+        rejection = _secret_problem(kept[0])
+    findings = [*kept]
+    findings += [_hidden(place, found, secrets) for place, _ in parts for found in hidden[place]]
+    findings += [finding for place, text in parts for finding in _by_rules(place, text, hidden[place], policy.advisory)]
+    if overflow := likely_overflow(prompt, system or "", limits):
+        likely, room = overflow
+        sample = f"about {likely:,} tokens, room for {room:,}"
+        findings.append(Finding("context", "prompt", 0, len(prompt), 1, "low", sample))
+    return PromptVerdict(tuple(findings[:FINDINGS_MAX]), rejection)
 
 
-def _size_problem(prompt: str, system: str, limit_chars: int) -> AppError | None:
-    length = len(prompt) + len(system)
-    if length > limit_chars:
-        what = "the prompt and the system prompt have" if system else "the prompt has"
-        return UsageProblem(
-            f"{what} {length:,} characters; the limit is {limit_chars:,}",
-            hint="shorten it, split it, or raise KAYGRAPH_PROMPT_LIMIT_CHARS",
-        )
-    if not prompt or prompt.isspace():
-        return UsageProblem(
-            "the prompt is blank" if prompt else "the prompt is empty",
-            hint="give a PROMPT, or pipe text into standard input",
-        )
-    return None
+def _by_rules(place: Place, text: str, hidden: tuple[Hidden, ...], rules: RuleSet) -> Iterator[Finding]:
+    """The findings of *rules*, in their order: in the text, and in what its hidden characters spell."""
+    if not rules.rules:
+        return
+    visible = _grouped(rules.find(text))
+    spelled: dict[str, list[tuple[int, int, str]]] = {}
+    for found in hidden:
+        start, end = found.spans[0]
+        for span in rules.find(found.text) if found.text else ():
+            sample = shape(found.text[span.raw_start : span.raw_end])
+            spelled.setdefault(span.rule, []).append((start, end, sample))
+    for rule in rules.rules:
+        places = [(span.raw_start, span.raw_end, "") for span in visible.get(rule.id, ())]
+        places += spelled.get(rule.id, ())
+        if places:
+            start, end, sample = min(places)
+            severity: Severity = "high" if rule.id in spelled else rule.severity
+            yield Finding(rule.id, place, start, end, len(places), severity, sample or shape(text[start:end]))
 
 
-def _character_problem(place: Place, text: str) -> AppError | None:
-    name = _NAMES[place]
-    if bad := _not_text.search(text):
-        if bad.group() == "\x00":
-            return UsageProblem(
-                f"the {name} has a NUL character at offset {bad.start():,}", hint="send text, not a binary file"
-            )
-        return UsageProblem(
-            f"the {name} is not valid UTF-8: undecodable byte at offset {bad.start():,}",
-            hint="convert it to UTF-8 (for example with iconv)",
-        )
-    if bad := _control.search(text):
-        what = "an ANSI escape" if bad.group() in "\x1b\x9b" else "a control character"
-        return PromptRejected(
-            f"the {name} has {what} (U+{ord(bad.group()):04X}) at offset {bad.start():,}",
-            hint="remove it; only newline, tab, form feed and carriage return are accepted",
-        )
-    return None
+def _grouped(spans: tuple[Span, ...]) -> dict[str, list[Span]]:
+    groups: dict[str, list[Span]] = {}
+    for span in spans:
+        groups.setdefault(span.rule, []).append(span)
+    return groups
 
 
-def _secrets(place: Place, text: str, own_key: str | None) -> list[Finding]:
-    by_rule: dict[str, list[Span]] = {}
-    for span in secret_rules(own_key).find(text):
-        by_rule.setdefault(span.rule, []).append(span)
-    return [Finding(rule, place, spans[0].raw_start, spans[0].raw_end, len(spans)) for rule, spans in by_rule.items()]
+def _hidden(place: Place, found: Hidden, secrets: RuleSet) -> Finding:
+    start, end = found.spans[0]
+    revealed = ""
+    if found.text and not secrets.find(found.text):
+        revealed = "".join(c if c.isprintable() else " " for c in found.text[:REVEALED_CHARS])
+        if len(found.text) > REVEALED_CHARS:
+            revealed = revealed[:-1] + "…"
+    sample = shape(found.text) if found.text else ""
+    return Finding(found.rule, place, start, end, len(found.spans), found.severity, sample, revealed)
 
 
 def _secret_problem(finding: Finding) -> AppError:
-    what = "your own API key" if finding.rule == "own_key" else "what looks like an API key"
     return PromptRejected(
-        f"the {_NAMES[finding.place]} contains {what} (characters {finding.start:,} to {finding.end:,}); "
-        "nothing was sent",
+        f"the {PLACE_NAMES[finding.place]} contains {_secret(finding.rule)} "
+        f"(characters {finding.start:,} to {finding.end:,}); nothing was sent",
         hint="remove it, or send it anyway with --allow-secrets",
     )
 
 
-def _hidden_characters(place: Place, text: str) -> list[Finding]:
-    findings: list[Finding] = []
-    if text.isascii():
-        return findings
-    for rule, pattern in _invisible:
-        first = pattern.search(text)
-        if first:
-            count = sum(1 for _ in pattern.finditer(text))
-            findings.append(Finding(rule, place, first.start(), first.end(), count))
-    return findings
+def _secret(rule: str) -> str:
+    name = rule.rpartition(".")[2]
+    if name.startswith("own_key"):
+        return "your own API key"
+    return "what looks like an API key" if name == "api_key" else f"what looks like a secret ({name})"
