@@ -5,7 +5,8 @@ AppError
 ├── UsageProblem             2   options, empty `-`, prompt over the limit
 ├── GuardError               4   policy said no
 │   ├── PromptRejected           the prompt guard refused the prompt
-│   ├── AnswerBlocked            an output guard or validator stopped the answer
+│   ├── AnswerBlocked            an output guard stopped the answer
+│   ├── ValidationFailed         the answer cannot become what was asked for: a schema, a length, ...
 │   └── ContentFiltered          the server ended with finish_reason `content_filter`
 ├── ConfigError             78   missing key, bad file, bad value
 ├── ProviderError           69   the server's or the network's fault
@@ -68,6 +69,7 @@ __all__ = [
     "TotalTimeout",
     "Unreachable",
     "UsageProblem",
+    "ValidationFailed",
 ]
 
 EXIT_INCOMPLETE = 3
@@ -120,7 +122,11 @@ class PromptRejected(GuardError):
 
 
 class AnswerBlocked(GuardError):
-    """An output rule or validator stopped the answer."""
+    """An output rule stopped the answer."""
+
+
+class ValidationFailed(GuardError):
+    """A validator stopped the answer, or found it incomplete at its end."""
 
 
 class ContentFiltered(GuardError):

@@ -101,11 +101,14 @@ class Interrupted:
 
 @dataclass(frozen=True, slots=True)
 class Retrying:
-    """Attempt number *attempt* (2 is the first retry) will start after *delay_s* seconds."""
+    """Attempt number *attempt* (2 is the first retry) will start after *delay_s* seconds.
+
+    The *cause* is a failure of the provider, or ValidationFailed: an answer that nobody has seen is asked for again.
+    """
 
     attempt: int
     delay_s: float
-    cause: ProviderError
+    cause: AppError
 
 
 @dataclass(frozen=True, slots=True)

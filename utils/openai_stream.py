@@ -8,7 +8,8 @@ chunk models are never built: the unread raw response goes to `chat_reader`, whi
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ from utils.errors import (
     FirstTokenTimeout,
     ModelNotFound,
     NotAStream,
+    ProtocolError,
     ProviderError,
     RequestRefused,
 )
@@ -38,6 +40,8 @@ __all__ = ["OpenAIBackend"]
 TransportWrapper = Callable[[httpx2.AsyncBaseTransport], httpx2.AsyncBaseTransport]
 
 _MODELS_TIMEOUT_S = 5.0
+_TOP_LEVEL = re.compile(r"[.\[].*", re.DOTALL)
+_SPEAKS_OF_STRUCTURE = re.compile(r"response_format|json.?schema|grammar|structured.?output|guided", re.IGNORECASE)
 _OTHER_NAMES = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
 
@@ -64,6 +68,8 @@ class OpenAIBackend:
         self._models: list[str] | None = None
         self._renamed: dict[str, str | None] = {}
         """Parameters that this server refused: their other name, or None if they are left out."""
+        self._is_strict = True
+        """Whether schemas are sent in strict mode, which takes only some of them."""
         self.scrub = key_scrubber(api_key)
         """Takes the key out of a text: some servers repeat it in their messages."""
         self._headers: dict[str, Any] = {"Accept-Encoding": "identity"}
@@ -109,6 +115,19 @@ class OpenAIBackend:
                 raise self.translated(error, self.base_url) from error
         return self._models
 
+    async def post_json(self, path: str, body: dict[str, object]) -> object:
+        """The decoded answer to a request that is no stream. Whoever calls bounds the time. Raises AppError."""
+        try:
+            response = await self._client.post(
+                path, body=body, cast_to=httpx2.Response, options={"headers": self._headers}
+            )
+            return msgspec.json.decode(response.content)
+        except (UnicodeDecodeError, msgspec.DecodeError):
+            # The decoder's error would keep what was received, which may quote what was sent.
+            raise ProtocolError(f"{self.base_url}{path} did not answer with JSON", hint="run again") from None
+        except Exception as error:
+            raise self.translated(error, self.base_url) from error
+
     async def resolved(self, target: Target, watchdog: Watchdog, emit: Callable[[Event], None]) -> str:
         """The model to ask for: the target's, or the first that the server lists if none was named."""
         if target.model:
@@ -148,7 +167,7 @@ class OpenAIBackend:
                 raise
             except Exception as caught:
                 error = self.translated(caught, target.name)
-                if isinstance(error, RequestRefused) and self._adapt(error, body, emit):
+                if isinstance(error, RequestRefused) and self._adapt(error, body, request):
                     continue
                 if isinstance(error, ModelNotFound):
                     await self._suggest_model(error, model, watchdog)
@@ -197,6 +216,7 @@ class OpenAIBackend:
             "seed": parameters.seed,
             "stop": list(parameters.stop) or None,
             "logprobs": True if parameters.logprobs else None,
+            "response_format": self._response_format(parameters.response_format),
         }
         body.update({name: value for name, value in optional.items() if value is not None})
         for name, other in self._renamed.items():
@@ -206,11 +226,25 @@ class OpenAIBackend:
                     body[other] = value
         return body
 
-    def _adapt(self, error: RequestRefused, body: dict[str, object], emit: Callable[[Event], None]) -> bool:
+    def _response_format(self, wanted: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        if wanted is None or self._is_strict or not isinstance(wanted.get("json_schema"), Mapping):
+            return dict(wanted) if wanted is not None else None
+        return {**wanted, "json_schema": {k: v for k, v in wanted["json_schema"].items() if k != "strict"}}
+
+    def _adapt(self, error: RequestRefused, body: dict[str, object], request: Request) -> bool:
         """Learn from a refusal that names a parameter; whether the request is worth sending again."""
-        name = error.parameter
+        emit = request.context.emit
+        # Nested names (`response_format.json_schema.schema`, `stop[0]`) belong to the parameter they begin with.
+        name = _TOP_LEVEL.sub("", error.parameter) if error.parameter else None
         if name == "top_logprobs":
             name = "logprobs"
+        if name not in body and "response_format" in body and _SPEAKS_OF_STRUCTURE.search(error.message):
+            name = "response_format"
+        if name == "response_format" and self._is_strict and name in body:
+            self._is_strict = False
+            if self._response_format(request.parameters.response_format) != body[name]:
+                emit(Adapted("request.response_format", "strict", "not strict", f"{self.base_url} refused it"))
+                return True
         if name is None or name in ("model", "messages", "stream") or name not in body:
             return False
         original = next((old for old, new in self._renamed.items() if new == name), None)
@@ -221,7 +255,8 @@ class OpenAIBackend:
             other = _OTHER_NAMES.get(name)
             self._renamed[name] = other
         after = f"sent as {other}" if other else "left out"
-        emit(Adapted(f"request.{name}", shortened(body[name]), after, f"{self.base_url} refused it"))
+        before = "json_schema" if name == "response_format" else shortened(body[name])
+        emit(Adapted(f"request.{name}", before, after, f"{self.base_url} refused it"))
         return True
 
     async def _suggest_model(self, error: ModelNotFound, model: str, watchdog: Watchdog) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from utils.clock import Clock
 from utils.errors import AppError, Stopped
@@ -29,6 +29,8 @@ class Parameters:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     logprobs: bool = False
+    response_format: Mapping[str, Any] | None = field(default=None, repr=False, hash=False)
+    """The structure that a server which can constrain its answers is asked for, in OpenAI's form."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ IMPORTERS = {
     "msgspec": {"utils/chat_stream.py", "utils/chat_reader.py", "utils/openai_stream.py"},
     "xllamacpp": {"utils/embedded_model/child.py"},
     "pydantic": {"utils/settings.py"},
+    "llguidance": {"utils/validation/structured.py"},
 }
 
 PURE = [
@@ -55,6 +56,12 @@ PURE = [
     "utils/resilience/resume.py",
     "utils/guardrails",
     "utils/metrics",
+    "utils/validation/member_names.py",
+    "utils/validation/plan.py",
+    "utils/validation/retrying.py",
+    "utils/validation/schema_check.py",
+    "utils/validation/stage.py",
+    "utils/validation/validators.py",
 ]
 """Cores: the standard library and each other; no network, no event loop, no clock of their own."""
 

@@ -16,6 +16,7 @@ REQUIREMENTS = {
     "rich": ">=14,<16",
     "pydantic": ">=2.9,<3",
     "msgspec": ">=0.19,<1",
+    "llguidance": ">=1.9.1,<2",
     "xllamacpp": ">=2026.10",
 }
 """What a run needs, with the bounds of pyproject.toml."""
