@@ -421,9 +421,9 @@ def test_a_rule_that_would_have_leaked_ends_the_stream() -> None:
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ([Rule("a", "", EmailPattern()), Rule("a", "", CardPattern())], "Two guard rules have the id 'a'."),
-        ([Rule("", "", EmailPattern())], "A guard rule has an empty id."),
-        ([Rule("a", "", LiteralPattern(""))], "The guard rule 'a' matches the empty text."),
+        ([Rule("a", "", EmailPattern()), Rule("a", "", CardPattern())], "two guard rules have the id 'a'"),
+        ([Rule("", "", EmailPattern())], "a guard rule has an empty id"),
+        ([Rule("a", "", LiteralPattern(""))], "the guard rule 'a' matches the empty text"),
     ],
 )
 def test_rules_that_cannot_work_are_refused_with_their_name(rules: list[Rule], message: str) -> None:

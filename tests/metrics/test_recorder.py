@@ -178,6 +178,21 @@ def test_a_replacement_is_text_but_no_chunk() -> None:
     assert recorder.latencies() == (1.0,)
 
 
+def test_a_mask_that_grows_is_one_finding_and_neighbours_are_two() -> None:
+    def count(*events: Event) -> int:
+        redactions = recorded(*((float(n), event) for n, event in enumerate(events))).metrics(99.0)["redactions"]
+        assert isinstance(redactions, int)
+        return redactions
+
+    head, tail = Redacted("m", "**", 3), Redacted("m", "*", 5)
+    assert count(head, tail, Redacted("m", "*", 6)) == 1
+    assert count(head, Flagged("f", 0, 1), Interrupted(LOST, 5), tail) == 1
+    assert count(head, TextDelta("a"), tail) == 2  # a replacement of as many characters as it hides by chance
+    assert count(head, Redacted("m", "*", 6)) == 2
+    assert count(head, Redacted("n", "*", 5)) == 2
+    assert count(Redacted("m", "", 3), Redacted("m", "", 9)) == 2
+
+
 def test_hidden_reasoning_in_usage_gives_no_rate_instead_of_a_wrong_one() -> None:
     recorder = recorded(
         (9.0, TextDelta("yes")), (9.1, TextDelta(" sir")), (9.2, Usage(3, 800, 803)), (9.2, Finished("stop"))

@@ -129,18 +129,67 @@ def test_other_events_have_no_line_of_their_own(event: Event) -> None:
     assert printed([event]) == []
 
 
+def caught(counts: dict[str, int], action: str | None = "hidden", **figures: object) -> dict[str, object]:
+    """The figures of a guard with *counts* of findings."""
+    findings = [{"rule": rule, "count": count, "action": action} for rule, count in counts.items()]
+    return {"findings": findings, "held_max_chars": 0, "held_mean_chars": 0.0, **figures}
+
+
 def test_the_guard_is_counted_at_the_end_in_words() -> None:
     events: list[Event] = [Flagged("t", 0, 1), Redacted("email", "x", 0), Flagged("t", 3, 4), Flagged("a", 3, 4)]
-    assert printed(events, report()) == ["hidden: 1 e-mail address", "flagged: a; t (2 times)"]
-    assert printed(events, report(), quiet=True) == []
+    end = report(guard={"prompt": [], "answer": caught({"email": 1})})
+    assert printed(events, end) == ["hidden: 1 e-mail address", "flagged: a; t (2 times)"]
+    assert printed(events, end, quiet=True) == []
+
+
+def test_a_mask_that_grows_is_one_finding() -> None:
+    events: list[Event] = [Redacted("email", "***", 0), Redacted("email", "**", 3)]
+    assert printed(events, report(guard={"answer": caught({"email": 1})})) == ["hidden: 1 e-mail address"]
+
+
+def test_what_was_hidden_stands_with_how_long_text_was_held() -> None:
+    held = {"held_max_chars": 27, "held_mean_chars": 3.14, "held_mean_s": 0.0081, "held_max_s": 0.42}
+    answer = caught({"pii.email": 2, "secrets.openai": 1}, **held)
+    (line,) = printed([], report(guard={"answer": answer, "reasoning": caught({"api_key": 1})}))
+    assert line == (
+        "hidden: 2 e-mail addresses; secrets.openai; in the reasoning: 1 API key; text was held 3.1 characters on "
+        "average, at most 27; a character waited 8 ms on average, at most 0.4 s"
+    )
+    unmeasured = caught({"email": 1}, **{**held, "held_mean_s": None, "held_max_s": None})
+    (line,) = printed([], report(guard={"answer": unmeasured}))
+    assert line == "hidden: 1 e-mail address; text was held 3.1 characters on average, at most 27"
+
+
+def test_who_judged_is_told_if_the_endpoint_did_not_judge_all() -> None:
+    toxicity = {"classifier": "openai", "judged_remotely": 1200, "judged_locally": 3, "failures": 1}
+    assert printed([], report(guard={"toxicity": toxicity})) == [
+        "toxicity: 1,200 of the sentences judged by openai, 3 on this machine after 1 failed call"
+    ]
+    assert printed([], report(guard={"toxicity": {**toxicity, "failures": 0}})) == []
+    assert printed([], report(guard={"toxicity": {"mode": "flag", "windows": 3}})) == []
+
+
+@pytest.mark.parametrize("action", ["flagged", "blocked", None])
+def test_only_what_was_hidden_is_told_as_hidden(action: str | None) -> None:
+    assert printed([], report(guard={"answer": caught({"email": 1}, action, held_max_chars=3)})) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "count", "line"),
+    [
+        ("email", 2, "hidden: 2 e-mail addresses"),
+        ("own_key", 1, "hidden: 1 use of your own API key"),
+        ("held_text_limit", 1, "hidden: 1 stretch of text that was held too long"),
+        ("names.of.mine", 3, "hidden: names.of.mine (3 times)"),
+    ],
+)
+def test_a_hidden_finding_has_words_of_its_own(rule: str, count: int, line: str) -> None:
+    assert printed([], report(guard={"answer": caught({rule: count})})) == [line]
 
 
 @pytest.mark.parametrize(
     ("event", "count", "line"),
     [
-        (Redacted("email", "[EMAIL]", 0), 2, "hidden: 2 e-mail addresses"),
-        (Redacted("own_key", "[KEY]", 0), 1, "hidden: 1 use of your own API key"),
-        (Redacted("names.of.mine", "[X]", 0), 3, "hidden: names.of.mine (3 times)"),
         (
             Flagged("duplicated_event", 0, 1),
             21,
@@ -165,7 +214,7 @@ def test_a_known_rule_has_words_of_its_own(event: Event, count: int, line: str) 
     [(rule, words) for words, rules in (("hidden", default_rules("k" * 20).rules),) for rule in rules],
 )
 def test_every_default_rule_is_told_in_words(rule: Rule, words: str) -> None:
-    (line,) = printed([Redacted(rule.id, rule.replacement, 0)], report())
+    (line,) = printed([], report(guard={"answer": caught({rule.id: 1})}))
     assert line.startswith(f"{words}: 1 ")
 
 

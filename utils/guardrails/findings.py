@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ["RANGES_MAX", "Findings", "GuardStatistics", "RuleFindings"]
+__all__ = ["RANGES_MAX", "FindingAction", "Findings", "GuardStatistics", "RuleFindings"]
+
+FindingAction = Literal["hidden", "flagged", "blocked"]
+"""What a reader was shown of a finding: something else, the text and a remark, or nothing from there on."""
 
 RANGES_MAX = 1000
 """Ranges kept per rule in the statistics: a filter may run for days, so they are bounded. Counts stay exact."""
@@ -13,11 +17,15 @@ RANGES_MAX = 1000
 
 @dataclass(frozen=True, slots=True)
 class RuleFindings:
-    """How many runs of text *rule* labels, and where they are (the first `RANGES_MAX`, [start, end) each)."""
+    """How many runs of text *rule* labels, and where they are (the first `RANGES_MAX`, [start, end) each).
+
+    *action* is None where nobody saw what the findings led to.
+    """
 
     rule: str
     count: int
     ranges: tuple[tuple[int, int], ...]
+    action: FindingAction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +34,8 @@ class GuardStatistics:
 
     held_max_chars, held_mean_chars: taken at the end of each feed. overflows: how often the cap on held text was
     reached. dropped_chars: held characters that a cancel or a block dropped. seen_chars: all raw characters.
+    held_mean_s, held_max_s: seconds from the arrival of a character until it was shown, hidden or dropped, over all
+    characters (utils/guardrails/hold_time.py); None if nobody measured.
     """
 
     rules: tuple[str, ...]
@@ -35,6 +45,8 @@ class GuardStatistics:
     held_mean_chars: float
     overflows: int
     dropped_chars: int
+    held_mean_s: float | None = None
+    held_max_s: float | None = None
 
 
 class Findings:

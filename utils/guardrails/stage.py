@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import AsyncGenerator, Callable
 from typing import assert_never
 
+from utils.clock import Clock
 from utils.errors import AnswerBlocked, InternalError
 from utils.events import (
     Aborted,
@@ -19,19 +21,29 @@ from utils.events import (
     TextDelta,
     TokenLogprob,
 )
+from utils.guardrails.findings import FindingAction
+from utils.guardrails.hold_time import HoldTime
 from utils.guardrails.redactor import Guard, GuardEvent, GuardStatistics
 from utils.run_context import EventStream
 
-__all__ = ["OnStatistics", "guarded"]
+__all__ = ["OnStatistics", "guard_failed", "guarded"]
 
 OnStatistics = Callable[[GuardStatistics, GuardStatistics | None], None]
 """Receives the figures of the answer's guard and, if the model reasoned, of the reasoning's guard."""
 
 
 async def guarded(
-    stream: EventStream, redactor_factory: Callable[[], Guard], *, on_statistics: OnStatistics | None = None
+    stream: EventStream,
+    redactor_factory: Callable[[], Guard],
+    *,
+    reasoning_factory: Callable[[], Guard] | None = None,
+    clock: Clock | None = None,
+    on_statistics: OnStatistics | None = None,
 ) -> AsyncGenerator[Event, None]:
     """Pass *stream* on with its answer and its reasoning guarded, each by a guard of its own.
+
+    *reasoning_factory* makes the reasoning's guard if it is to be another one. With a *clock* the figures say how long
+    text was held. They also say what each rule's findings led to (`RuleFindings.action`).
 
     Order: other events pass at once; they never overtake released text, and held text stays held, also across
     `Interrupted` and `Resumed`, so a secret that a failure cuts in half is still caught. At `Finished` the held tails
@@ -45,7 +57,7 @@ async def guarded(
     *stream* is closed before the terminal event is passed on, and at every other end of a generator that was started
     (of one that was not, whoever opened *stream* closes it); *on_statistics* is called once, at the very end.
     """
-    guards = _Guards(redactor_factory)
+    guards = _Guards(redactor_factory, reasoning_factory or redactor_factory, clock)
     try:
         async with contextlib.aclosing(stream):
             async for event in stream:
@@ -63,13 +75,60 @@ async def guarded(
             on_statistics(*guards.statistics())
 
 
+def guard_failed(error: Exception) -> Aborted:
+    """The end of a stream whose guard failed. The text of *error* may quote the answer, so only its class is told."""
+    return Aborted(
+        AnswerBlocked(
+            f"a guard rule failed ({type(error).__name__}), so the rest of the answer is not shown",
+            hint="run again without the rule that fails, or report this as a bug",
+        )
+    )
+
+
+class _Channel:
+    """One guard, with what the stage learns about it: how long it held text, and what its findings led to."""
+
+    __slots__ = ("_hold", "actions", "feed", "guard")
+
+    def __init__(self, guard: Guard, clock: Clock | None) -> None:
+        self.guard = guard
+        self._hold = HoldTime(guard, clock) if clock is not None else None
+        self.feed = self._hold.feed if self._hold is not None else guard.feed
+        self.actions: dict[str, FindingAction] = {}
+
+    def finish(self) -> list[GuardEvent]:
+        events = self.guard.finish()
+        self._note_end()
+        return events
+
+    def cancel(self) -> None:
+        self.guard.cancel()
+        self._note_end()
+
+    def statistics(self) -> GuardStatistics:
+        figures = self.guard.statistics()
+        findings = tuple(dataclasses.replace(f, action=self.actions.get(f.rule)) for f in figures.findings)
+        hold = self._hold
+        if hold is None:
+            return dataclasses.replace(figures, findings=findings)
+        mean_s = hold.mean_s(figures.seen_chars)
+        return dataclasses.replace(figures, findings=findings, held_mean_s=mean_s, held_max_s=hold.longest_s)
+
+    def _note_end(self) -> None:
+        if self._hold is not None:
+            self._hold.note_end()
+
+
 class _Guards:
     """The guards of one stream: the pure part of the stage, without I/O."""
 
-    def __init__(self, redactor_factory: Callable[[], Guard]) -> None:
-        self._factory = redactor_factory
-        self._answer = redactor_factory()
-        self._reasoning: Guard | None = None
+    def __init__(
+        self, factory: Callable[[], Guard], reasoning_factory: Callable[[], Guard], clock: Clock | None
+    ) -> None:
+        self._reasoning_factory = reasoning_factory
+        self._clock = clock
+        self._answer = _Channel(factory(), clock)
+        self._reasoning: _Channel | None = None
         self._blanked: list[TokenLogprob] = []
         """Tokens of text that was not released with them, without their texts."""
 
@@ -78,13 +137,18 @@ class _Guards:
         try:
             match event:
                 case TextDelta():
-                    return self._ended(self._answer_events(self._answer.feed(event.text), event))
+                    events = self._answer.feed(event.text)
+                    if not event.tokens and not self._blanked and len(events) == 1 and type(events[0]) is TextDelta:
+                        return [events[0]], None
+                    return self._ended(self._answer_events(events, event))
                 case ReasoningDelta():
                     if self._reasoning is None:
-                        self._reasoning = self._factory()
-                    return self._ended(_reasoning_events(self._reasoning.feed(event.text)))
+                        self._reasoning = _Channel(self._reasoning_factory(), self._clock)
+                    return self._ended(_reasoning_events(self._reasoning.feed(event.text), self._reasoning.actions))
                 case Finished():
-                    shown = _reasoning_events(self._reasoning.finish()) if self._reasoning is not None else []
+                    shown: list[Event] = []
+                    if self._reasoning is not None:
+                        shown += _reasoning_events(self._reasoning.finish(), self._reasoning.actions)
                     shown += self._answer_events(self._answer.finish(), None)
                     passed, blocked = self._ended(shown)
                     return passed, blocked or event
@@ -95,13 +159,7 @@ class _Guards:
                     return [event], None
         except Exception as error:
             self.cancel()
-            # the text of a foreign error may quote the answer, so only its class is told
-            return [], Aborted(
-                AnswerBlocked(
-                    f"a guard rule failed ({type(error).__name__}), so the rest of the answer is not shown",
-                    hint="run again without the rule that fails, or report this as a bug",
-                )
-            )
+            return [], guard_failed(error)
 
     def cancel(self) -> None:
         """Drop what is held."""
@@ -121,9 +179,10 @@ class _Guards:
             if is_verbatim and not self._blanked and "".join(token.text for token in source.tokens) == source.text:
                 return [source]
             self._blanked += [TokenLogprob("", token.logprob) for token in source.tokens]
-        if not self._blanked:
-            return list(events)
         shown: list[Event] = []
+        if not self._blanked:
+            shown += events
+            return shown
         for event in events:
             if isinstance(event, TextDelta) and self._blanked:
                 shown.append(TextDelta(event.text, tuple(self._blanked)))
@@ -133,26 +192,35 @@ class _Guards:
         return shown
 
     def _ended(self, events: list[Event]) -> tuple[list[Event], TerminalEvent | None]:
-        """Split *events* at the first `Blocked`; nothing after it is shown."""
+        """Split *events* at the first `Blocked`; nothing after it is shown. Notes what the answer's rules led to."""
         for n, event in enumerate(events):
-            if isinstance(event, Blocked):
-                self.cancel()
-                return events[:n], event
+            match event:
+                case Redacted():
+                    self._answer.actions[event.rule] = "hidden"
+                case Flagged():
+                    self._answer.actions[event.rule] = "flagged"
+                case Blocked():
+                    self._answer.actions.setdefault(event.rule, "blocked")
+                    self.cancel()
+                    return events[:n], event
         return events, None
 
 
-def _reasoning_events(events: list[GuardEvent]) -> list[Event]:
+def _reasoning_events(events: list[GuardEvent], actions: dict[str, FindingAction]) -> list[Event]:
     passed: list[Event] = []
     for event in events:
         match event:
             case TextDelta():
                 passed.append(ReasoningDelta(event.text))
             case Redacted():
+                actions[event.rule] = "hidden"
                 if event.replacement:
                     passed.append(ReasoningDelta(event.replacement))
             case Flagged():
-                pass  # its offsets are those of another text; the finding stands in the reasoning's figures
+                # its offsets are those of another text; the finding stands in the reasoning's figures
+                actions[event.rule] = "flagged"
             case Blocked():
+                actions[event.rule] = "blocked"
                 passed.append(event)
             case _:
                 assert_never(event)

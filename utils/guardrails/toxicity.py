@@ -20,7 +20,8 @@ On the half that did not choose the threshold: 0.79, 0.54, 0.64. About 7 us per 
 - cannot tell use from mention: it flags quotations (7 of 10), dictionary entries, anatomy and code with such words;
 - weighs a word by its share of the window: an insult inside a long calm sentence may pass.
 
-So it is advisory (`flag`) by default, and no safety guarantee in any mode.
+So it is advisory (`flag`) by default, and no safety guarantee in any mode. Where it is asked for, an endpoint judges
+instead, and this model what that does not (utils/guardrails/moderation.py).
 """
 
 from __future__ import annotations

@@ -100,6 +100,9 @@ class Recorder:
         self._counts = dict.fromkeys(
             ("interruptions", "retries", "resumes", "fallbacks", "redactions", "flags", "adaptations"), 0
         )
+        self._hidden: Redacted | None = None
+        """The newest replacement, and how much was shown up to its end."""
+        self._hidden_until_chars = 0
         self._attempts = 0
         self._resume_gaps: list[float] = []
         self._reasoning_chunks = 0
@@ -122,8 +125,9 @@ class Recorder:
         self._event_log.add(event, now - self._started_s)
         match event:
             case Redacted():
-                self._counts["redactions"] += 1
+                self._counts["redactions"] += not self._continues(event)
                 self._show_replacement(event.replacement, now)
+                self._hidden, self._hidden_until_chars = event, self._transcript.chars
             case Flagged():
                 self._counts["flags"] += 1
             case Usage():
@@ -188,6 +192,17 @@ class Recorder:
             self._chunks_with_logprobs += 1
             self._confidence.add(tokens, self._transcript.chars)
         self._transcript.append(event.text)
+
+    def _continues(self, event: Redacted) -> bool:
+        """Whether *event* makes the newest replacement longer: a mask is shown character by character, as text is
+        covered, and nothing visible comes between. Two findings never touch."""
+        last = self._hidden
+        return (
+            last is not None
+            and last.rule == event.rule
+            and last.raw_start + len(last.replacement) == event.raw_start
+            and self._hidden_until_chars == self._transcript.chars
+        )
 
     def _show_replacement(self, replacement: str, now: float) -> None:
         if not replacement:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
-from utils.errors import AppError, Cancelled, OutputClosed, ProviderError, Stopped
-from utils.events import Adapted, Blocked, Event, FellBack, Flagged, Interrupted, Redacted, Resumed, Retrying
+from utils.errors import AppError, Cancelled, OutputClosed, Stopped
+from utils.events import Adapted, Blocked, Event, FellBack, Flagged, Interrupted, Resumed, Retrying
 from utils.render.figures import counted
 from utils.render.harmless import one_line
 from utils.render.wrapping import wrapped
@@ -28,13 +28,10 @@ _HIDDEN = {
     "own_key": ("use of your own API key", "uses of your own API key"),
     "payment_card": ("payment card number", "payment card numbers"),
     "email": ("e-mail address", "e-mail addresses"),
+    "held_text_limit": ("stretch of text that was held too long", "stretches of text that were held too long"),
 }
 _FLAGGED = {
     "refusal": "the model refused",
-    "prompt.api_key": "what looks like an API key in the prompt",
-    "prompt.own_key": "your own API key in the prompt",
-    "prompt.unicode_tag": "invisible tag characters in the prompt",
-    "prompt.bidi_control": "characters in the prompt that change the direction of text",
 }
 
 
@@ -64,13 +61,12 @@ class NoticeSink:
         self._color = color
         self._width = width
         self._new_start = new_start
-        self._told: ProviderError | None = None
+        self._told: AppError | None = None
         self._flagged: Counter[str] = Counter()
-        self._hidden: Counter[str] = Counter()
         self._blocked_by = ""
 
     def handle(self, event: Event, now: float) -> None:
-        """Print the line of *event* if it has one; guard events are only counted until `finish`."""
+        """Print the line of *event* if it has one; `Flagged` is only counted until `finish`."""
         match event:
             case Retrying(attempt=attempt, delay_s=delay_s, cause=cause):
                 self._note(f"retrying (attempt {attempt}) in {_seconds(delay_s)}{self._why(cause)}")
@@ -83,19 +79,21 @@ class NoticeSink:
                 self._say("warning", "warning:", f"fell back from {before} to {after}: {why}", must_be_known=True)
             case Adapted(what=what, before=before, after=after, reason=why):
                 self._note(f"adapted {what}: {before} -> {after}: {why}")
-            case Flagged(rule=rule):
+            case Flagged(rule=rule) if not rule.startswith("prompt."):  # told before the answer, each with its place
                 self._flagged[rule] += 1
-            case Redacted(rule=rule):
-                self._hidden[rule] += 1
             case Blocked(rule=rule):
                 self._blocked_by = rule
             case _:
                 pass
 
     def finish(self, report: RunReport) -> None:
-        """Print the counts of the guard and the final status, errors last."""
-        if self._hidden:
-            self._note(f"hidden: {_all_of(self._hidden, _hidden)}")
+        """Print what the guard's own figures say and the final status, errors last."""
+        hidden = list(_caught(report.guard))
+        if hidden:
+            self._note(f"hidden: {'; '.join([*hidden, *_held(report.guard)])}")
+        toxicity = report.guard.get("toxicity") or {}
+        if toxicity.get("failures"):
+            self._note(f"toxicity: {_judges(toxicity)}")
         if self._flagged:
             self._note(f"flagged: {_all_of(self._flagged, _flagged)}")
         shown = _characters(len(report.text))
@@ -124,7 +122,7 @@ class NoticeSink:
     def close(self) -> None:
         """Nothing to undo."""
 
-    def _why(self, cause: ProviderError) -> str:
+    def _why(self, cause: AppError) -> str:
         """The cause as the end of a line: nothing if it has just been told, few words if it is the same again."""
         told, self._told = self._told, cause
         if told is cause:
@@ -169,8 +167,36 @@ def _all_of(counter: Mapping[str, int], words: Callable[[str, int], str]) -> str
     return "; ".join(words(rule, count) for rule, count in sorted(counter.items()))
 
 
+def _caught(guard: Mapping[str, Any]) -> Iterator[str]:
+    """What was hidden in the answer and in the reasoning, one finding counted once."""
+    for channel, where in (("answer", ""), ("reasoning", "in the reasoning: ")):
+        findings = (guard.get(channel) or {}).get("findings", ())
+        counts = {finding["rule"]: finding["count"] for finding in findings if finding.get("action") == "hidden"}
+        if counts:
+            yield where + _all_of(counts, _hidden)
+
+
+def _held(guard: Mapping[str, Any]) -> Iterator[str]:
+    """How long the answer was held for that."""
+    figures = guard.get("answer") or {}
+    longest = figures.get("held_max_chars")
+    if not longest:
+        return
+    yield f"text was held {figures['held_mean_chars']:.1f} characters on average, at most {longest:,}"
+    if figures.get("held_max_s") is not None:
+        mean, most = _seconds(figures["held_mean_s"]), _seconds(figures["held_max_s"])
+        yield f"a character waited {mean} on average, at most {most}"
+
+
+def _judges(toxicity: Mapping[str, Any]) -> str:
+    """Who judged the sentences, when the endpoint that was asked for did not judge all."""
+    remotely, locally = (f"{toxicity[name]:,}" for name in ("judged_remotely", "judged_locally"))
+    failed = counted(toxicity["failures"], "failed call")
+    return f"{remotely} of the sentences judged by {toxicity['classifier']}, {locally} on this machine after {failed}"
+
+
 def _hidden(rule: str, count: int) -> str:
-    known = _HIDDEN.get(rule)
+    known = _HIDDEN.get(rule) or _HIDDEN.get(rule.rpartition(".")[2])
     return counted(count, *known) if known else _by_name(rule, count)
 
 
