@@ -6,6 +6,8 @@ PromptProcessor --ready--> StreamingLLM --streaming--> ResponseHandler --guarded
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kaygraph import AsyncGraph
 from nodes import (
     GUARDED,
@@ -20,9 +22,9 @@ from nodes import (
     StreamingLLM,
     StreamLog,
     TokenAggregator,
-    ToxicityPolicy,
 )
-from utils.guardrails.rules import RuleSet
+from utils.answer_guard import AnswerGuard, AnswerPolicy
+from utils.guardrails.prompt_guard import Finding, PromptPolicy
 from utils.metrics.recorder import Recorder
 from utils.resilience.resilient_stream import Opener
 from utils.run_report import RunReport
@@ -33,30 +35,28 @@ __all__ = ["create_streaming_graph", "run_streaming_graph"]
 def create_streaming_graph(
     opener: Opener,
     *,
-    rules: RuleSet | None = None,
-    toxicity: ToxicityPolicy = "off",
+    prompt: PromptPolicy,
+    answer: AnswerPolicy | None = None,
     model_requested: str = "",
-    prompt_limit_chars: int = 1_000_000,
-    own_key: str | None = None,
-    allow_secrets: bool = False,
+    on_prompt_finding: Callable[[Finding], None] | None = None,
 ) -> AsyncGraph:
     """The flow of one target, for any number of runs with `run_streaming_graph`.
 
-    *rules* switches the redactor on, *toxicity* the judgement of sentences; the prompt guard is always on. *own_key* is
-    the user's own API key, which must never be sent as text.
+    The prompt guard is always on; *on_prompt_finding* is told what it noticed before anything is sent. *answer*: what
+    an answer must be and must not hold (nothing, if it is None).
     """
     log = StreamLog()
-    prompt = PromptProcessor(limit_chars=prompt_limit_chars, own_key=own_key, allow_secrets=allow_secrets)
+    processor = PromptProcessor(prompt, on_prompt_finding)
     llm = StreamingLLM(opener, log)
-    handler = ResponseHandler(rules, toxicity)
+    handler = ResponseHandler(AnswerGuard(answer or AnswerPolicy(), opener.open))
     aggregator = TokenAggregator(opener, log, model_requested=model_requested or opener.target.model)
 
-    prompt - READY >> llm
-    prompt - REJECTED >> aggregator
+    processor - READY >> llm
+    processor - REJECTED >> aggregator
     llm - STREAMING >> handler
     llm - UNAVAILABLE >> aggregator
     handler - GUARDED >> aggregator
-    return AsyncGraph(start=prompt)
+    return AsyncGraph(start=processor)
 
 
 async def run_streaming_graph(graph: AsyncGraph, run_input: RunInput, recorder: Recorder) -> RunReport:

@@ -7,19 +7,15 @@ Whatever happens after the first token is an event in that stream, never an exce
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 from kaygraph import AsyncNode, MetricsNode, ValidatedNode
+from utils.answer_guard import AnswerGuard, GuardFigures
 from utils.errors import AppError, InternalError
 from utils.events import Aborted, Finished, Flagged
-from utils.guardrails.prompt_guard import check_prompt
-from utils.guardrails.redactor import Guard, GuardStatistics, Redactor
-from utils.guardrails.rules import RuleSet
-from utils.guardrails.stage import guarded
-from utils.guardrails.toxicity import LexicalToxicity, ToxicityGuard
-from utils.guardrails.toxicity_screen import ScreenedGuard
+from utils.guardrails.prompt_guard import Finding, PromptPolicy, check_prompt
 from utils.metrics.recorder import Recorder
 from utils.resilience.resilient_stream import Opener, ResilientStream
 from utils.run_context import Deadlines, EventStream, Parameters, Request, RunContext, ended
@@ -39,15 +35,11 @@ __all__ = [
     "StreamLog",
     "StreamingLLM",
     "TokenAggregator",
-    "ToxicityPolicy",
 ]
 
 READY, REJECTED = "ready", "rejected"
 STREAMING, UNAVAILABLE = "streaming", "unavailable"
 GUARDED = "guarded"
-
-ToxicityPolicy = Literal["off", "flag", "stop", "hold"]
-"""What happens to a sentence that is judged toxic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,31 +65,6 @@ class Shared(TypedDict, total=False):
     report: RunReport
 
 
-class GuardFigures:
-    """What the guards of one run report about themselves; filled when the stream ends."""
-
-    def __init__(self) -> None:
-        self.prompt: list[dict[str, Any]] = []
-        self.answer: GuardStatistics | None = None
-        self.reasoning: GuardStatistics | None = None
-        self.screens: list[ToxicityGuard] = []
-        """The first one judges the answer."""
-
-    def take(self, answer: GuardStatistics, reasoning: GuardStatistics | None) -> None:
-        """Receive the final figures of the output guard."""
-        self.answer, self.reasoning = answer, reasoning
-
-    def as_json(self) -> dict[str, Any]:
-        """JSON-ready; holds rules, counts and places, never a removed text."""
-        figures: dict[str, Any] = {"prompt": self.prompt}
-        for name, statistics in (("answer", self.answer), ("reasoning", self.reasoning)):
-            if statistics is not None:
-                figures[name] = dataclasses.asdict(statistics)
-        if self.screens:
-            figures["toxicity"] = dataclasses.asdict(self.screens[0].toxicity_statistics())
-        return figures
-
-
 class StreamLog:
     """The figures of the streams that one flow has drained; outlives node copies because it is handed in."""
 
@@ -121,13 +88,10 @@ class StreamLog:
 class PromptProcessor(ValidatedNode[Any, Request]):
     """Guards the prompt and turns it into a request.   `ready` | `rejected`"""
 
-    def __init__(
-        self, *, limit_chars: int = 1_000_000, own_key: str | None = None, allow_secrets: bool = False
-    ) -> None:
+    def __init__(self, policy: PromptPolicy, on_finding: Callable[[Finding], None] | None = None) -> None:
         super().__init__()
-        self._limit_chars = limit_chars
-        self._own_key = own_key
-        self._allow_secrets = allow_secrets
+        self._policy = policy
+        self._on_finding = on_finding
 
     def prep(self, shared: Shared) -> tuple[RunInput, GuardFigures]:
         """Read the input of the run, and start its guard figures."""
@@ -137,18 +101,14 @@ class PromptProcessor(ValidatedNode[Any, Request]):
     def validate_input(self, prep_res: tuple[RunInput, GuardFigures]) -> RunInput:
         """Raise what the prompt guard objects to; what only a reader should know becomes a figure and an event."""
         run_input, figures = prep_res
-        verdict = check_prompt(
-            run_input.prompt,
-            run_input.system,
-            limit_chars=self._limit_chars,
-            own_key=self._own_key,
-            allow_secrets=self._allow_secrets,
-        )
-        figures.prompt.extend(dataclasses.asdict(finding) for finding in verdict.findings)
+        verdict = check_prompt(run_input.prompt, run_input.system, self._policy)
+        figures.prompt.extend(verdict.findings)
         if verdict.rejection is not None:
             raise verdict.rejection
         for finding in verdict.findings:
             run_input.context.emit(Flagged(f"prompt.{finding.rule}", finding.start, finding.end))
+            if self._on_finding is not None:
+                self._on_finding(finding)
         return run_input
 
     def exec(self, prep_res: RunInput) -> Request:
@@ -211,37 +171,19 @@ class StreamingLLM(MetricsNode[Request, ResilientStream], AsyncNode[Request, Res
 
 
 class ResponseHandler(ValidatedNode[Any, EventStream]):
-    """Puts the guard and the validation around the stream; nothing is pulled yet.   `guarded`"""
+    """Puts validation and guards around the stream; nothing is pulled yet.   `guarded`"""
 
-    def __init__(self, rules: RuleSet | None, toxicity: ToxicityPolicy = "off") -> None:
+    def __init__(self, guard: AnswerGuard) -> None:
         super().__init__()
-        self._rules = rules
-        self._toxicity: ToxicityPolicy = toxicity
-        self._model = LexicalToxicity()
-        if toxicity != "off":
-            self._model.load()
+        self._guard = guard
 
-    def prep(self, shared: Shared) -> tuple[EventStream, GuardFigures]:
-        """Read the open stream, and where the guard's figures go."""
-        return shared["stream"], shared["guard_figures"]
+    def prep(self, shared: Shared) -> tuple[EventStream, Request, GuardFigures]:
+        """Read the open stream, what it answers, and where the guards' figures go."""
+        return shared["stream"], shared["request"], shared["guard_figures"]
 
-    def exec(self, prep_res: tuple[EventStream, GuardFigures]) -> EventStream:
-        """Wrap the stream in the guard."""
-        stream, figures = prep_res
-        if self._rules is None and self._toxicity == "off":
-            return stream
-        rules = self._rules or RuleSet.compile(())
-        mode = self._toxicity
-
-        def guard() -> Guard:
-            if mode == "off":
-                return Redactor(rules)
-            # The screen reads the raw text, before the redactor: replacements would change what it judges.
-            screen = ToxicityGuard(self._model, mode)
-            figures.screens.append(screen)
-            return ScreenedGuard(screen, Redactor(rules))
-
-        return guarded(stream, guard, on_statistics=figures.take)
+    def exec(self, prep_res: tuple[EventStream, Request, GuardFigures]) -> EventStream:
+        """Wrap the stream."""
+        return self._guard.around(*prep_res)
 
     def validate_output(self, exec_res: EventStream) -> EventStream:
         """Wrap the stream once more: whatever comes out is well-formed. Violations are events."""

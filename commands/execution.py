@@ -15,13 +15,14 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from commands.guards import Guards, judge_backend
 from commands.packages import require_packages
-from commands.prompt_input import PromptText, read_prompt
+from commands.prompt_input import DEMO_PROMPT, GUARDED_DEMO_PROMPT, PromptText, read_prompt
 from utils.clock import monotonic
 from utils.errors import AppError, Cancelled, OutputClosed, Stopped, Terminated
 from utils.run_context import RunContext
 from utils.run_report import RunReport, failed_report
-from utils.settings import Loaded, Settings, deadlines, load, parameters, toxicity_mode
+from utils.settings import Loaded, Settings, deadlines, load
 from utils.targets import TargetChoice, choose_target
 
 if TYPE_CHECKING:
@@ -81,13 +82,16 @@ class _Run:
     def execute(self) -> int:
         with ExitStack() as stack:
             backend = self._backend(stack)
+            # Before standard input is read: what a bad pack or schema costs is a message, and not the input.
+            guards = Guards(self._settings, self._choice, allow_secrets=bool(self._options["allow_secrets"]))
             prompt = read_prompt(
                 self._options["prompt"],
                 self._options["prompt_option"],
                 limit_chars=self._settings.prompt_limit_chars,
+                demo=GUARDED_DEMO_PROMPT if guards.rules is not None else DEMO_PROMPT,
                 deadline_s=self._deadline_s,
             )
-            return _run_loop(self._stream(backend, prompt), leave=stack.close)
+            return _run_loop(self._stream(backend, guards, prompt), leave=stack.close)
 
     def _backend(self, stack: ExitStack) -> EmbeddedBackend | Callable[[], OpenAIBackend]:
         """The embedded backend with its child under way, or what makes a remote one once its imports are done."""
@@ -119,15 +123,17 @@ class _Run:
 
         return remote
 
-    async def _stream(self, made: EmbeddedBackend | Callable[[], OpenAIBackend], prompt: PromptText) -> int:
+    async def _stream(
+        self, made: EmbeddedBackend | Callable[[], OpenAIBackend], guards: Guards, prompt: PromptText
+    ) -> int:
         import asyncio
 
         from flow import create_streaming_graph, run_streaming_graph
         from nodes import RunInput
-        from utils.guardrails.rules import default_rules
         from utils.metrics.recorder import Recorder
         from utils.render.factory import create_sinks
         from utils.render.output import silence_stdout
+        from utils.render.prompt_notices import prompt_notice
         from utils.resilience.breaker import Breaker
         from utils.resilience.policy import RetryPolicy
         from utils.resilience.resilient_stream import Opener
@@ -153,24 +159,25 @@ class _Run:
         for sink in sinks:
             context.add_listener(sink.handle)
         backend = made() if callable(made) else made
-        own_key = settings.api_key.get_secret_value() if settings.api_key is not None else None
-        graph = create_streaming_graph(
-            Opener(choice.target, backend, breaker, RetryPolicy(retries=settings.retries)),
-            rules=default_rules(own_key) if settings.guardrails else None,
-            toxicity=toxicity_mode(settings),
-            model_requested=choice.model_requested,
-            prompt_limit_chars=settings.prompt_limit_chars,
-            own_key=own_key,
-            allow_secrets=bool(self._options["allow_secrets"]),
-        )
-        run_input = RunInput(
-            prompt=prompt.text,
-            context=context,
-            system=settings.system,
-            parameters=parameters(settings, target=choice.target),
-            deadlines=deadlines(settings),
-        )
+        open_servers: list[EmbeddedBackend | OpenAIBackend] = [backend]
         try:
+            judge = judge_backend(settings)
+            if judge is not None:
+                open_servers.append(judge)
+            graph = create_streaming_graph(
+                Opener(choice.target, backend, breaker, RetryPolicy(retries=settings.retries)),
+                prompt=guards.prompt,
+                answer=guards.answer(judge),
+                model_requested=choice.model_requested,
+                on_prompt_finding=lambda finding: self._note(prompt_notice(finding, guards.prompt.advisory)),
+            )
+            run_input = RunInput(
+                prompt=prompt.text,
+                context=context,
+                system=settings.system,
+                parameters=guards.parameters,
+                deadlines=deadlines(settings),
+            )
             with _signals(lambda cause: loop.call_soon_threadsafe(context.stop, cause)):
                 self._say_first(prompt)
                 if choice.fell_back is not None:
@@ -182,7 +189,8 @@ class _Run:
         finally:
             for sink in sinks:
                 sink.close()
-            await backend.aclose()
+            for server in open_servers:
+                await server.aclose()
         self._say_last(report)
         if isinstance(context.stopped, OutputClosed):
             silence_stdout()

@@ -10,9 +10,14 @@ from dataclasses import dataclass
 from utils.clock import Clock, monotonic
 from utils.errors import TotalTimeout, UsageProblem
 
-__all__ = ["DEMO_PROMPT", "PromptText", "read_prompt"]
+__all__ = ["DEMO_PROMPT", "GUARDED_DEMO_PROMPT", "PromptText", "read_prompt"]
 
 DEMO_PROMPT = "Explain in two sentences why the sky is blue."
+GUARDED_DEMO_PROMPT = (
+    "Correct the spelling of this note: Plese write to anna.berg@example.com or call +1 212 555 0147. "
+    "I payed with the card 5500 0055 5555 5559."
+)
+"""Asked instead when the answer is guarded: even a small model repeats the address, whatever the seed."""
 _FIRST_BYTE_S = 3.0
 """How long a pipe may be silent before it counts as not meant for us (programs inherit pipes nobody writes to)."""
 _MAX_BYTES_PER_CHAR = 4
@@ -32,12 +37,13 @@ def read_prompt(
     option: str | None,
     *,
     limit_chars: int,
+    demo: str = DEMO_PROMPT,
     deadline_s: float | None = None,
     clock: Clock = monotonic,
     stdin_fd: int = 0,
     first_byte_s: float = _FIRST_BYTE_S,
 ) -> PromptText:
-    """The prompt of this run.
+    """The prompt of this run; *demo* if there is none.
 
     Piped text stands before the argument. `-` waits for standard input and uses nothing else. Blocks while a pipe is
     read to its end, but for its first byte at most *first_byte_s* seconds (without `-`), and never beyond the instant
@@ -59,12 +65,12 @@ def read_prompt(
         return PromptText(text)
     kind = _kind(stdin_fd)
     if kind == "none":
-        return PromptText(typed) if typed is not None else _demo()
+        return PromptText(typed) if typed is not None else PromptText(demo, f'no prompt was given, asking: "{demo}"')
     if kind == "pipe" and not select.select([stdin_fd], [], [], first_byte_s)[0]:
         silence = f"standard input stayed silent for {first_byte_s:g} s and is ignored"
         if typed is not None:
             return PromptText(typed, f"{silence}; `< /dev/null` avoids the wait")
-        return PromptText(DEMO_PROMPT, f"{silence}: answering the demo prompt; `-` would wait for it")
+        return PromptText(demo, f"{silence}: answering the demo prompt; `-` would wait for it")
     piped = read()
     if typed is None:
         if not piped.strip():
@@ -73,10 +79,6 @@ def read_prompt(
     if not piped.strip():
         return PromptText(typed, "standard input was empty: only PROMPT is asked")
     return PromptText(f"{piped.rstrip()}\n\n{typed}")
-
-
-def _demo() -> PromptText:
-    return PromptText(DEMO_PROMPT, f'no prompt was given, asking: "{DEMO_PROMPT}"')
 
 
 def _kind(fd: int) -> str:

@@ -11,7 +11,7 @@ __all__ = ["command"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_SECTIONS = ("Prompt", "Model", "Guardrails", "Failures and limits", "Output", "Configuration")
+_SECTIONS = ("Prompt", "Model", "Guardrails", "Form of the answer", "Failures and limits", "Output", "Configuration")
 
 
 class _Option(click.Option):
@@ -62,7 +62,20 @@ def _flag(section: str, *args: Any, **kwargs: Any) -> Callable[[F], F]:
     "Guardrails",
     "--enable-guardrails/--disable-guardrails",
     "guardrails",
-    help="Redact e-mail addresses, card numbers and keys while the answer streams.",
+    help="Hide personal data and secrets, mask profanity, flag toxic sentences, while the answer streams.",
+)
+@_option(
+    "Guardrails",
+    "--guard",
+    multiple=True,
+    metavar="PACK",
+    help="Guard with this rule pack: pii, secrets, profanity, injection, or a TOML file. Repeatable.",
+)
+@_option(
+    "Guardrails",
+    "--guard-action",
+    type=click.Choice(["redact", "mask", "block", "flag"]),
+    help="Do this with whatever a rule finds [each rule's own action].",
 )
 @_option(
     "Guardrails",
@@ -70,7 +83,31 @@ def _flag(section: str, *args: Any, **kwargs: Any) -> Callable[[F], F]:
     type=click.Choice(["off", "flag", "stop", "hold"]),
     help="Judge sentences: flag them, stop after a toxic one, or hold each until it is judged [flag with guardrails].",
 )
+@_option(
+    "Guardrails",
+    "--toxicity-classifier",
+    type=click.Choice(["lexical", "openai"]),
+    help="Judge here by words, or send sentences to the server's moderation endpoint [lexical].",
+)
 @_flag("Guardrails", "--allow-secrets", help="Send the prompt even if it holds something that looks like a key.")
+@_option("Form of the answer", "--json-schema", metavar="FILE", help="The answer must be JSON that fits this schema.")
+@_option("Form of the answer", "--regex", metavar="RE", help="The whole answer must match this regular expression.")
+@_option("Form of the answer", "--grammar", metavar="FILE", help="The answer must follow this Lark grammar.")
+@_option(
+    "Form of the answer",
+    "--validate",
+    "validators",
+    multiple=True,
+    metavar="CHECK",
+    help="max-chars=N, no-control, script=latin or no-repetition. Repeatable.",
+)
+@_option(
+    "Form of the answer",
+    "--validate-retries",
+    type=int,
+    metavar="N",
+    help="Ask again, N times at most, and show only a valid answer [0: show it until it is invalid].",
+)
 @_flag("Failures and limits", "--simulate-failures", help="Refuse the first connection, cut the second one; recover.")
 @_option("Failures and limits", "--failure-seed", type=int, metavar="N", help="Choose the place of the cut.")
 @_option("Failures and limits", "--retries", type=int, metavar="N", help="Further attempts after a failure [2].")

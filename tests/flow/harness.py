@@ -10,9 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flow import create_streaming_graph, run_streaming_graph
-from nodes import RunInput, ToxicityPolicy
+from nodes import RunInput
+from utils.answer_guard import AnswerPolicy, ToxicityPolicy
 from utils.errors import Stopped
 from utils.events import Event
+from utils.guardrails.moderation import RemoteClassifier
+from utils.guardrails.policy import compile_rules
+from utils.guardrails.prompt_guard import PromptLimits, PromptPolicy
 from utils.guardrails.rules import RuleSet
 from utils.metrics.recorder import Recorder
 from utils.openai_stream import OpenAIBackend
@@ -22,6 +26,13 @@ from utils.resilience.policy import RetryPolicy
 from utils.resilience.resilient_stream import Backend, Opener
 from utils.run_context import Deadlines, Parameters, RunContext, Target
 from utils.run_report import RunReport
+from utils.validation.plan import ValidationPlan
+
+
+def prompt_policy(*own_keys: str | None, allow_secrets: bool = False) -> PromptPolicy:
+    """What the program judges a prompt by, without its packs of advice."""
+    secrets = compile_rules(("secrets",), own_keys=filter(None, own_keys))
+    return PromptPolicy(PromptLimits(1_000_000), secrets, RuleSet.compile(()), allow_secrets)
 
 
 @dataclass
@@ -43,6 +54,8 @@ def run_flow(
     total_s: float | None = None,
     rules: RuleSet | None = None,
     toxicity: ToxicityPolicy = "off",
+    endpoint: RemoteClassifier | None = None,
+    validation: ValidationPlan | None = None,
     prompt: str = "Say it.",
     system: str | None = None,
     api_key: str | None = "sk-test-0123456789",
@@ -85,7 +98,8 @@ def run_flow(
         )
         policy = RetryPolicy(retries=retries, backoff=Backoff(0.001, 0.002))
         opener = Opener(target, used, breaker or Breaker(), policy, random.Random(1))
-        graph = create_streaming_graph(opener, rules=rules, toxicity=toxicity, own_key=api_key)
+        answer = AnswerPolicy(rules, toxicity, endpoint, validation)
+        graph = create_streaming_graph(opener, prompt=prompt_policy(api_key), answer=answer)
         run_input = RunInput(
             prompt=prompt,
             context=context,

@@ -12,7 +12,8 @@ import pytest
 import nodes
 from flow import create_streaming_graph
 from nodes import RunInput, Shared, StreamingLLM
-from tests.flow.harness import run_flow
+from tests.flow.harness import prompt_policy, run_flow
+from utils.answer_guard import AnswerPolicy
 from utils.errors import AppError, AuthFailed, Cancelled, ConnectionLost, InternalError, ProviderError
 from utils.events import (
     Aborted,
@@ -278,7 +279,9 @@ def test_one_flow_serves_many_runs_and_its_state_survives_the_node_copies() -> N
     backend = MockBackend(*[[[OPENED, *text(str(n))], [STOP]] for n in range(10)], AuthFailed("no"))
     target = Target(EMBEDDED, "m", is_deterministic=True)
     breaker = Breaker()
-    graph = create_streaming_graph(Opener(target, backend, breaker, RetryPolicy(retries=0)))
+    graph = create_streaming_graph(
+        Opener(target, backend, breaker, RetryPolicy(retries=0)), prompt=prompt_policy()
+    )
 
     async def once() -> Shared:
         now = time.monotonic()
@@ -337,7 +340,9 @@ def test_a_consumer_that_fails_leaves_nothing_open(rules: RuleSet | None) -> Non
                 raise ZeroDivisionError
 
         context = RunContext(clock=time.monotonic, started_s=time.monotonic(), listeners=(listener,))
-        graph = create_streaming_graph(Opener(Target(EMBEDDED, "m"), backend, Breaker()), rules=rules)
+        graph = create_streaming_graph(
+            Opener(Target(EMBEDDED, "m"), backend, Breaker()), prompt=prompt_policy(), answer=AnswerPolicy(rules)
+        )
         shared: Shared = {"recorder": Recorder(0.0), "run_input": RunInput("hi", context)}
         with pytest.raises(ZeroDivisionError):
             await graph.run_async(shared)
@@ -346,8 +351,54 @@ def test_a_consumer_that_fails_leaves_nothing_open(rules: RuleSet | None) -> Non
     asyncio.run(fail())
 
 
+class CountedStream:
+    """An event stream of one text that then waits; it counts how often it was closed."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+        self._is_told = False
+
+    def __aiter__(self) -> CountedStream:
+        return self
+
+    async def __anext__(self) -> Event:
+        if self._is_told:
+            await asyncio.Event().wait()
+        self._is_told = True
+        return TextDelta("Hel")
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("how", ["a listener fails", "the task is cancelled"])
+def test_the_node_that_drains_a_stream_closes_it_itself(how: str) -> None:
+    stream = CountedStream()
+
+    async def drain() -> None:
+        told = asyncio.Event()
+
+        def listener(event: Event, now: float) -> None:
+            told.set()
+            if how == "a listener fails":
+                raise ZeroDivisionError
+
+        context = RunContext(clock=time.monotonic, started_s=time.monotonic(), listeners=(listener,))
+        opener = Opener(Target(EMBEDDED, "m"), MockBackend(), Breaker())
+        node = nodes.TokenAggregator(opener, nodes.StreamLog(), model_requested="m")
+        draining = asyncio.create_task(node.exec_async((stream, context)))
+        await told.wait()
+        if how == "the task is cancelled":
+            draining.cancel()
+        with pytest.raises((ZeroDivisionError, asyncio.CancelledError)):
+            await draining
+
+    asyncio.run(drain())
+    assert stream.closed == 1
+
+
 def test_every_action_that_a_node_can_return_has_an_edge() -> None:
-    graph = create_streaming_graph(Opener(Target(EMBEDDED, "m"), MockBackend(), Breaker()))
+    graph = create_streaming_graph(Opener(Target(EMBEDDED, "m"), MockBackend(), Breaker()), prompt=prompt_policy())
     actions = {
         "PromptProcessor": {nodes.READY, nodes.REJECTED},
         "StreamingLLM": {nodes.STREAMING, nodes.UNAVAILABLE},

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.embedded_model.server import EmbeddedServer, ModelFileCorrupt
-from utils.embedded_model.spec import PINNED, ModelSpec, model_path
+from utils.embedded_model.spec import CONTEXT_TOKENS, PINNED, ModelSpec, model_path
 from utils.errors import EmbeddedModelError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def start_early(
     model: ModelSpec = PINNED,
     directory: Path | None = None,
     slots: int = 1,
-    context_tokens: int = 4096,
+    context_tokens: int = CONTEXT_TOKENS,
     api_key: str | None = None,
 ) -> EmbeddedServer | None:
     """Start the server now if its file is there, else return None; cheap, meant to run before the heavy imports.
@@ -65,7 +65,7 @@ async def ensure_ready(
     model: ModelSpec = PINNED,
     directory: Path | None = None,
     slots: int = 1,
-    context_tokens: int = 4096,
+    context_tokens: int = CONTEXT_TOKENS,
     api_key: str | None = None,
 ) -> Ready:
     """Return a server that is ready, fetching the pinned model first if it is missing, or anew if it is corrupt.

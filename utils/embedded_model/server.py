@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from utils.embedded_model.child_process import ChildProcess
-from utils.embedded_model.spec import PINNED
+from utils.embedded_model.spec import CONTEXT_TOKENS, PINNED
 from utils.errors import AppError, ConfigError, EmbeddedModelError, InternalError
 
 __all__ = ["EmbeddedServer", "ModelFileCorrupt", "usable_cores"]
@@ -63,7 +63,7 @@ class EmbeddedServer:
         *,
         expected_sha256: str | None,
         model_name: str = PINNED.name,
-        context_tokens: int = 4096,
+        context_tokens: int = CONTEXT_TOKENS,
         slots: int = 1,
         api_key: str | None = None,
         ready_timeout_s: float = 30.0,

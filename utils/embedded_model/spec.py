@@ -13,10 +13,14 @@ from pathlib import Path
 
 from utils.errors import ConfigError
 
-__all__ = ["CACHE_VARIABLE", "PINNED", "ModelSpec", "cache_dir", "home_directory", "model_path"]
+__all__ = ["CACHE_VARIABLE", "CONTEXT_TOKENS", "PINNED", "ModelSpec", "cache_dir", "home_directory", "model_path"]
 
 CACHE_VARIABLE = "KAYGRAPH_CACHE_DIR"
 _APPLICATION = "kaygraph-streaming-llm"
+
+
+CONTEXT_TOKENS = 4096
+"""What the embedded server can read and write together, per request."""
 
 
 @dataclass(frozen=True, slots=True)

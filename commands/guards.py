@@ -1,0 +1,86 @@
+"""From the settings of a run to what its prompt and its answer are judged by."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from utils.embedded_model.spec import CONTEXT_TOKENS
+from utils.guardrails.policy import DEFAULT_PACKS, compile_rules
+from utils.guardrails.prompt_guard import PromptLimits, PromptPolicy
+from utils.settings import Settings, guard_packs, parameters, toxicity_mode
+
+if TYPE_CHECKING:
+    from utils.answer_guard import AnswerPolicy
+    from utils.openai_stream import OpenAIBackend
+    from utils.targets import TargetChoice
+    from utils.validation.plan import ValidationPlan
+
+__all__ = ["Guards", "judge_backend"]
+
+
+class Guards:
+    """What a run is judged by. Raises: ConfigError for a pack, a schema or a grammar; UsageProblem for a check."""
+
+    def __init__(self, settings: Settings, choice: TargetChoice, *, allow_secrets: bool) -> None:
+        own_keys = _own_keys(settings)
+        packs = guard_packs(settings, DEFAULT_PACKS)
+        self.rules = compile_rules(packs, action=settings.guard_action, own_keys=own_keys) if packs else None
+        """What the answer must not hold; None for no guard on it."""
+        self._toxicity = toxicity_mode(settings)
+        self._plan = _validation_plan(settings)
+        self.parameters = parameters(settings, target=choice.target)
+        if self._plan is not None:
+            self.parameters = dataclasses.replace(self.parameters, response_format=self._plan.response_format)
+        is_pinned = choice.target.is_embedded and choice.gguf is None
+        self.prompt = PromptPolicy(
+            PromptLimits(
+                settings.prompt_limit_chars,
+                settings.context_tokens or (CONTEXT_TOKENS if choice.target.is_embedded else None),
+                self.parameters.max_tokens,
+                "smollm2" if is_pinned else "unknown",
+            ),
+            secrets=compile_rules(("secrets",), own_keys=own_keys),
+            advisory=compile_rules(("pii", "injection"), action="flag"),
+            allow_secrets=allow_secrets,
+        )
+
+    def answer(self, judge: OpenAIBackend | None) -> AnswerPolicy:
+        """The policy of the answer, with *judge*'s moderation endpoint in the place of the lexical model."""
+        from utils.answer_guard import AnswerPolicy
+        from utils.moderation import OpenAIModeration
+
+        return AnswerPolicy(self.rules, self._toxicity, OpenAIModeration(judge) if judge else None, self._plan)
+
+
+def judge_backend(settings: Settings) -> OpenAIBackend | None:
+    """The server whose moderation endpoint judges the answer, if the user asked for one.
+
+    Raises: ConfigError without a key: nobody's text is sent anywhere with somebody else's.
+    """
+    if settings.toxicity_classifier != "openai" or toxicity_mode(settings) == "off":
+        return None
+    from utils.moderation import moderation_backend
+
+    key = next(iter(_own_keys(settings)), None)
+    timeout_s = min(5.0, settings.connect_timeout_s)
+    return moderation_backend(base_url=settings.base_url, api_key=key, connect_timeout_s=timeout_s)
+
+
+def _own_keys(settings: Settings) -> tuple[str, ...]:
+    return (settings.api_key.get_secret_value(),) if settings.api_key is not None else ()
+
+
+def _validation_plan(settings: Settings) -> ValidationPlan | None:
+    wanted = settings.json_schema, settings.regex, settings.grammar, *settings.validators
+    if not any(wanted) and not settings.validate_retries:
+        return None
+    from utils.validation.plan import plan_of
+
+    return plan_of(
+        json_schema=settings.json_schema,
+        regex=settings.regex,
+        grammar=settings.grammar,
+        specs=settings.validators,
+        retries=settings.validate_retries,
+    )

@@ -1,0 +1,135 @@
+"""What stands between the raw answer of a model and its reader: validation, then toxicity, then the rules.
+
+The order matters. Validators and judges of toxicity read what the model wrote: a replacement would change what they
+find. The rules come last, so nothing that another stage passes on reaches a reader unguarded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from utils.guardrails.guard import Guard
+from utils.guardrails.moderation import ModerationPolicy, ModerationStatistics, RemoteClassifier
+from utils.guardrails.prompt_guard import Finding
+from utils.guardrails.redactor import GuardStatistics, Redactor
+from utils.guardrails.rules import RuleSet
+from utils.guardrails.stage import guarded
+from utils.guardrails.toxicity import LexicalToxicity, ToxicityGuard
+from utils.guardrails.toxicity_screen import ScreenedGuard
+from utils.moderated_stream import moderated
+from utils.run_context import EventStream, Request
+from utils.validation.plan import ValidationPlan
+from utils.validation.retrying import Reopen, checked
+from utils.validation.validators import Violation
+
+__all__ = ["AnswerGuard", "AnswerPolicy", "GuardFigures", "ToxicityPolicy"]
+
+ToxicityPolicy = Literal["off", "flag", "stop", "hold"]
+"""What happens to a sentence that is judged toxic."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPolicy:
+    """What an answer must be and must not hold. *endpoint* judges toxicity in the place of the lexical model."""
+
+    rules: RuleSet | None = None
+    toxicity: ToxicityPolicy = "off"
+    endpoint: RemoteClassifier | None = None
+    validation: ValidationPlan | None = None
+
+
+class GuardFigures:
+    """What the guards of one run report about themselves; filled when the stream ends."""
+
+    def __init__(self) -> None:
+        self.prompt: list[Finding] = []
+        self.answer: GuardStatistics | None = None
+        self.reasoning: GuardStatistics | None = None
+        self.screens: list[ToxicityGuard] = []
+        """The first one judges the answer, unless an endpoint does."""
+        self.moderation: ModerationStatistics | None = None
+        self.violations: list[Violation] = []
+
+    def take(self, answer: GuardStatistics, reasoning: GuardStatistics | None) -> None:
+        """Receive the final figures of the output guard."""
+        self.answer, self.reasoning = answer, reasoning
+
+    def take_moderation(self, figures: ModerationStatistics) -> None:
+        """Receive the final figures of the endpoint's judgements."""
+        self.moderation = figures
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-ready; holds rules, counts and places, never a removed text."""
+        figures: dict[str, Any] = {"prompt": [finding.as_json() for finding in self.prompt]}
+        for name, statistics in (("answer", self.answer), ("reasoning", self.reasoning)):
+            if statistics is not None:
+                figures[name] = dataclasses.asdict(statistics)
+        if self.moderation is not None:
+            figures["toxicity"] = dataclasses.asdict(self.moderation)
+        elif self.screens:
+            figures["toxicity"] = dataclasses.asdict(self.screens[0].toxicity_statistics())
+        if self.violations:
+            figures["validation"] = [
+                {
+                    "validator": found.validator,
+                    "reason": found.reason,
+                    "position": found.position,
+                    "byte_position": found.byte_position,
+                }
+                for found in self.violations
+            ]
+        return figures
+
+
+class AnswerGuard:
+    """Puts the stages of *policy* around opened answers; shared by all runs of a flow."""
+
+    def __init__(self, policy: AnswerPolicy, reopen: Reopen) -> None:
+        self._policy = policy
+        self._reopen = reopen
+        self._model = LexicalToxicity()
+        if policy.toxicity != "off":
+            self._model.load()
+
+    def around(self, stream: EventStream, request: Request, figures: GuardFigures) -> EventStream:
+        """*stream*, the answer to *request*, behind the stages; nothing is pulled yet."""
+        policy = self._policy
+        if policy.validation is not None:
+            stream = checked(stream, request, policy.validation, self._reopen, on_violation=figures.violations.append)
+        if policy.rules is None and policy.toxicity == "off":
+            return stream
+        # Reasoning never leaves this machine: the lexical model judges it in every case.
+        reasoning = answer = self._guards(figures)
+        if policy.toxicity != "off" and policy.endpoint is not None:
+            answer = self._redactor
+            stream = moderated(
+                stream,
+                policy.endpoint,
+                ModerationPolicy(policy.toxicity),
+                local=self._model,
+                context=request.context,
+                on_statistics=figures.take_moderation,
+            )
+        clock = request.context.clock
+        return guarded(stream, answer, reasoning_factory=reasoning, clock=clock, on_statistics=figures.take)
+
+    def _redactor(self) -> Redactor:
+        return Redactor(self._policy.rules or _NO_RULES)
+
+    def _guards(self, figures: GuardFigures) -> Callable[[], Guard]:
+        mode = self._policy.toxicity
+        if mode == "off":
+            return self._redactor
+
+        def screened() -> Guard:
+            screen = ToxicityGuard(self._model, mode)
+            figures.screens.append(screen)
+            return ScreenedGuard(screen, self._redactor())
+
+        return screened
+
+
+_NO_RULES = RuleSet.compile(())
