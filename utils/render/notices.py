@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from utils.errors import AppError, Cancelled, OutputClosed, Stopped
+from utils.errors import AppError, Cancelled, OutputClosed, Stopped, ValidationFailed
 from utils.events import Adapted, Blocked, Event, FellBack, Flagged, Interrupted, Resumed, Retrying
 from utils.render.figures import counted
 from utils.render.harmless import one_line
@@ -22,13 +22,6 @@ _STRATEGIES = {
     "prefill": "by prefilling the answer",
     "continue": "by asking to continue",
     "restart": "by starting again",
-}
-_HIDDEN = {
-    "api_key": ("API key", "API keys"),
-    "own_key": ("use of your own API key", "uses of your own API key"),
-    "payment_card": ("payment card number", "payment card numbers"),
-    "email": ("e-mail address", "e-mail addresses"),
-    "held_text_limit": ("stretch of text that was held too long", "stretches of text that were held too long"),
 }
 _FLAGGED = {
     "refusal": "the model refused",
@@ -68,6 +61,8 @@ class NoticeSink:
     def handle(self, event: Event, now: float) -> None:
         """Print the line of *event* if it has one; `Flagged` is only counted until `finish`."""
         match event:
+            case Retrying(attempt=attempt, cause=ValidationFailed() as cause):
+                self._note(f"asked again (attempt {attempt}){self._why(cause)}")
             case Retrying(attempt=attempt, delay_s=delay_s, cause=cause):
                 self._note(f"retrying (attempt {attempt}) in {_seconds(delay_s)}{self._why(cause)}")
             case Interrupted(cause=cause, chars=chars):
@@ -88,9 +83,11 @@ class NoticeSink:
 
     def finish(self, report: RunReport) -> None:
         """Print what the guard's own figures say and the final status, errors last."""
-        hidden = list(_caught(report.guard))
-        if hidden:
-            self._note(f"hidden: {'; '.join([*hidden, *_held(report.guard)])}")
+        for channel, where in (("answer", ""), ("reasoning", " in the reasoning")):
+            figures = report.guard.get(channel) or {}
+            if hidden := _hidden(figures):
+                self._note(f"hidden{where}: {hidden}")
+                self._note(f"held{where}: {_held(figures)}")
         toxicity = report.guard.get("toxicity") or {}
         if toxicity.get("failures"):
             self._note(f"toxicity: {_judges(toxicity)}")
@@ -164,28 +161,22 @@ def _characters(count: int) -> str:
 
 
 def _all_of(counter: Mapping[str, int], words: Callable[[str, int], str]) -> str:
-    return "; ".join(words(rule, count) for rule, count in sorted(counter.items()))
+    return ", ".join(words(rule, count) for rule, count in sorted(counter.items()))
 
 
-def _caught(guard: Mapping[str, Any]) -> Iterator[str]:
-    """What was hidden in the answer and in the reasoning, one finding counted once."""
-    for channel, where in (("answer", ""), ("reasoning", "in the reasoning: ")):
-        findings = (guard.get(channel) or {}).get("findings", ())
-        counts = {finding["rule"]: finding["count"] for finding in findings if finding.get("action") == "hidden"}
-        if counts:
-            yield where + _all_of(counts, _hidden)
+def _hidden(figures: Mapping[str, Any]) -> str:
+    """The rules that hid something, one finding counted once; "" if none did."""
+    findings = figures.get("findings", ())
+    counts = {finding["rule"]: finding["count"] for finding in findings if finding.get("action") == "hidden"}
+    return _all_of(counts, _by_name)
 
 
-def _held(guard: Mapping[str, Any]) -> Iterator[str]:
-    """How long the answer was held for that."""
-    figures = guard.get("answer") or {}
-    longest = figures.get("held_max_chars")
-    if not longest:
-        return
-    yield f"text was held {figures['held_mean_chars']:.1f} characters on average, at most {longest:,}"
-    if figures.get("held_max_s") is not None:
-        mean, most = _seconds(figures["held_mean_s"]), _seconds(figures["held_max_s"])
-        yield f"a character waited {mean} on average, at most {most}"
+def _held(figures: Mapping[str, Any]) -> str:
+    """What hiding cost the reader: how much text waited, and for how long."""
+    chars = f"{figures['held_mean_chars']:.1f} characters on average, at most {figures['held_max_chars']:,}"
+    if figures.get("held_max_s") is None:
+        return chars
+    return f"{chars}, for {_seconds(figures['held_mean_s'])} on average, at most {_seconds(figures['held_max_s'])}"
 
 
 def _judges(toxicity: Mapping[str, Any]) -> str:
@@ -193,11 +184,6 @@ def _judges(toxicity: Mapping[str, Any]) -> str:
     remotely, locally = (f"{toxicity[name]:,}" for name in ("judged_remotely", "judged_locally"))
     failed = counted(toxicity["failures"], "failed call")
     return f"{remotely} of the sentences judged by {toxicity['classifier']}, {locally} on this machine after {failed}"
-
-
-def _hidden(rule: str, count: int) -> str:
-    known = _HIDDEN.get(rule) or _HIDDEN.get(rule.rpartition(".")[2])
-    return counted(count, *known) if known else _by_name(rule, count)
 
 
 def _flagged(rule: str, count: int) -> str:
