@@ -13,6 +13,7 @@ import nodes
 from flow import create_streaming_graph
 from nodes import RunInput, Shared, StreamingLLM
 from tests.flow.harness import prompt_policy, run_flow
+from tests.support.sample_rules import sample_rules
 from utils.answer_guard import AnswerPolicy
 from utils.errors import AppError, AuthFailed, Cancelled, ConnectionLost, InternalError, ProviderError
 from utils.events import (
@@ -29,7 +30,7 @@ from utils.events import (
     TextDelta,
     Usage,
 )
-from utils.guardrails.rules import RuleSet, default_rules
+from utils.guardrails.rules import RuleSet
 from utils.metrics.recorder import Recorder
 from utils.resilience.breaker import Breaker
 from utils.resilience.policy import RetryPolicy
@@ -180,7 +181,7 @@ def test_guardrails_hide_a_secret_split_over_a_failure() -> None:
             [[OPENED, *text("Mail ", secret[:place])], BROKE],
             [[OPENED, *text("Mail ", secret, " now")], [STOP]],
         )
-        run = run_flow("http://x/v1", backend=backend, retries=1, deterministic=True, rules=default_rules(None))
+        run = run_flow("http://x/v1", backend=backend, retries=1, deterministic=True, rules=sample_rules())
         assert run.report.text == "Mail [EMAIL] now"
         assert sum(isinstance(event, Redacted) for event in run.events) == 1
 
@@ -215,7 +216,7 @@ def test_toxic_sentences_are_flagged_stop_the_answer_or_are_never_shown(
 
 def test_the_redactor_works_behind_the_judgement_of_sentences() -> None:
     backend = MockBackend([[OPENED, *text("Mail bob@exam", "ple.com now. ", "Bye.")], [STOP]])
-    run = run_flow("http://x/v1", backend=backend, toxicity="hold", rules=default_rules(None))
+    run = run_flow("http://x/v1", backend=backend, toxicity="hold", rules=sample_rules())
     assert run.report.text == "Mail [EMAIL] now. Bye."
 
 
@@ -279,9 +280,7 @@ def test_one_flow_serves_many_runs_and_its_state_survives_the_node_copies() -> N
     backend = MockBackend(*[[[OPENED, *text(str(n))], [STOP]] for n in range(10)], AuthFailed("no"))
     target = Target(EMBEDDED, "m", is_deterministic=True)
     breaker = Breaker()
-    graph = create_streaming_graph(
-        Opener(target, backend, breaker, RetryPolicy(retries=0)), prompt=prompt_policy()
-    )
+    graph = create_streaming_graph(Opener(target, backend, breaker, RetryPolicy(retries=0)), prompt=prompt_policy())
 
     async def once() -> Shared:
         now = time.monotonic()
@@ -330,7 +329,7 @@ def test_a_stream_that_nobody_reads_is_closed_too() -> None:
     assert backend.is_all_closed
 
 
-@pytest.mark.parametrize("rules", [None, default_rules(None)])
+@pytest.mark.parametrize("rules", [None, sample_rules()])
 def test_a_consumer_that_fails_leaves_nothing_open(rules: RuleSet | None) -> None:
     backend = MockBackend([[OPENED, *text("Hel "), *text("lo ")], text("x")])
 

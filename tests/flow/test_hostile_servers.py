@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from tests.flow.harness import FlowRun, run_flow
+from tests.support.sample_rules import sample_rules
 from tests.support.scripted_server import Close, Connection, Pause, ScriptedServer, Send, WaitForClientClose
 from tests.support.wire import DONE, delta, error_response, finish, head, json_response, sse, stream_response, usage
 from utils.events import Flagged, TextDelta
-from utils.guardrails.rules import default_rules
 
 KEY = "sk-proj-ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop0123456789"
 
@@ -271,6 +271,6 @@ def test_a_proxy_or_certificate_setting_that_cannot_work_is_a_configuration_erro
 
 def test_tokens_that_differ_from_the_text_do_not_pass_the_guard() -> None:
     ahead = delta("Mail ", logprobs=[("bob@example.com", -1.0)])
-    run = play(sse(ahead), sse(delta("bob@example.com ok")), sse(finish("stop")), sse(DONE), rules=default_rules(None))
+    run = play(sse(ahead), sse(delta("bob@example.com ok")), sse(finish("stop")), sse(DONE), rules=sample_rules())
     assert run.report.text == "Mail [EMAIL] ok"
     assert "bob" not in "".join(t.text for e in run.events if isinstance(e, TextDelta) for t in e.tokens)

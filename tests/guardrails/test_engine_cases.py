@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import time
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -68,6 +71,10 @@ def test_ascii_folds_to_itself() -> None:
         ("שלום", "שלום"),
         ("日本🙂", "日本🙂"),
         ("жЖ", "жЖ"),
+        ("🅢🅔🅒🅡🅔🅣 🆂🅰🆉", "SECRET SAZ"),
+        ("ƈøƒƀᵽ ⱥɍȼ ȺƵŁ", "cofbp arc AZL"),
+        ("ᴀʏꞯᴢʛ ᵻ", "AYQZG I"),
+        ("ǝɐðŋ", "ǝɐðŋ"),
     ],
 )
 def test_look_alikes_fold_to_ascii_and_keep_their_case(text: str, form: str) -> None:
@@ -387,7 +394,7 @@ def test_a_mask_of_several_characters_is_refused() -> None:
 
 
 def test_too_many_states_in_all_rules_are_refused() -> None:
-    rules = [Rule(f"r{n}", "", RegularPattern("(?:ab){900}")) for n in range(12)]
+    rules = [Rule(f"r{n}", "", RegularPattern("(?:ab){900}")) for n in range(23)]
     with pytest.raises(ConfigError, match="automaton states in all rules"):
         RuleSet.compile(rules)
 
@@ -424,6 +431,40 @@ def test_a_full_cache_is_emptied_and_nothing_else_changes(monkeypatch: pytest.Mo
     assert stream(RuleSet.compile(rules), [text]) == wanted
     monkeypatch.setattr(regular, "TRANSITIONS_MAX", 1)
     assert stream(RuleSet.compile(rules), list(text)) == wanted
+    monkeypatch.undo()
+    monkeypatch.setattr(regular, "PARTS_MAX", 5)
+    assert stream(RuleSet.compile(rules), list(text)) == wanted
+
+
+def test_a_long_counted_repeat_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regular, "PARTS_MAX", regular.PARTS_MAX // 10)
+    rules = regex("x[^z]{1,250}z")
+    text = "".join(random.Random(1).choices("xy", k=700))
+    tracemalloc.start()
+    try:
+        rules.find(text)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 7_000_000  # 22 MB without a cap on what states are made of
+
+
+def test_threads_that_read_with_one_set_build_it_together_and_find_the_same() -> None:
+    sources = (r"\b(?:ab|ba)+c?\b", r"(?:a[ab]{3}|b{2,4}a)+\b", "[ab ]{5}c", r"(?:a|b)*\Bc")
+    texts = ["".join(random.Random(seed).choices("abc ", k=400)) for seed in range(8)]
+
+    def rules() -> RuleSet:
+        return RuleSet.compile(Rule(f"r{n}", "", RegularPattern(s), "flag") for n, s in enumerate(sources))
+
+    expected = [rules().find(text) for text in texts]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            for _ in range(20):
+                assert list(threads.map(rules().find, texts)) == expected
+    finally:
+        sys.setswitchinterval(interval)
 
 
 @pytest.mark.parametrize(

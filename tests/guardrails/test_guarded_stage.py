@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
+from tests.support.sample_rules import sample_rules
 from utils.errors import AnswerBlocked, Cancelled, ConnectionLost, InternalError
 from utils.events import (
     Aborted,
@@ -25,10 +26,9 @@ from utils.events import (
     Usage,
 )
 from utils.guardrails.redactor import Guard, GuardEvent, GuardStatistics, Redactor
-from utils.guardrails.rules import default_rules
 from utils.guardrails.stage import guarded
 
-RULES = default_rules(None)
+RULES = sample_rules()
 LOST = ConnectionLost("The connection was lost.")
 STOP = Finished("stop")
 

@@ -11,12 +11,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.guardrails.engine_oracle import ASCII, UNICODE, pieces, random_specs, random_text
+from tests.support.sample_rules import sample_rules
 from utils.errors import ConnectionLost
 from utils.events import Aborted, Event, Finished, Flagged, Interrupted, ReasoningDelta, Redacted, TextDelta
 from utils.guardrails.hold_time import HoldTime
 from utils.guardrails.patterns import RegularPattern
 from utils.guardrails.redactor import HELD_TEXT_LIMIT, Guard, GuardEvent, GuardStatistics, Redactor
-from utils.guardrails.rules import Action, Rule, RuleSet, default_rules
+from utils.guardrails.rules import Action, Rule, RuleSet
 from utils.guardrails.stage import guarded
 from utils.metrics.recorder import Recorder
 
@@ -125,7 +126,7 @@ def test_a_mask_over_many_pieces_is_one_finding_in_the_answer_and_one_in_the_rea
 
 def test_a_character_waits_from_its_arrival_until_it_is_shown_or_hidden() -> None:
     _, answer, _, _ = through(
-        default_rules(None),
+        sample_rules(),
         (0.0, TextDelta("to bob")),
         (1.0, TextDelta("@ex")),
         (3.0, TextDelta("a.com!")),
@@ -137,7 +138,7 @@ def test_a_character_waits_from_its_arrival_until_it_is_shown_or_hidden() -> Non
 
 
 def test_what_is_dropped_waited_until_then_and_without_a_clock_nothing_is_claimed() -> None:
-    _, answer, _, _ = through(default_rules(None), (0.0, TextDelta("to bob")), (5.0, Aborted(LOST)))
+    _, answer, _, _ = through(sample_rules(), (0.0, TextDelta("to bob")), (5.0, Aborted(LOST)))
     assert (answer.held_max_s, answer.held_mean_s) == (5.0, pytest.approx(3 * 5.0 / 6))
 
     async def stream() -> AsyncIterator[Event]:
@@ -146,7 +147,7 @@ def test_what_is_dropped_waited_until_then_and_without_a_clock_nothing_is_claime
     figures: list[GuardStatistics] = []
 
     async def run() -> None:
-        plain = guarded(stream(), lambda: Redactor(default_rules(None)), on_statistics=lambda a, _: figures.append(a))  # type: ignore[arg-type]
+        plain = guarded(stream(), lambda: Redactor(sample_rules()), on_statistics=lambda a, _: figures.append(a))  # type: ignore[arg-type]
         assert [event async for event in plain] == [STOP]
 
     asyncio.run(run())

@@ -9,16 +9,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.sample_rules import API_KEY, sample_rules
 from utils.errors import PromptRejected, UsageProblem
 from utils.guardrails.packs import load_pack
-from utils.guardrails.patterns import EmailPattern, KeyPattern, KeywordsPattern
-from utils.guardrails.prompt_guard import FINDINGS_MAX, Finding, PromptLimits, PromptVerdict, check_prompt
-from utils.guardrails.rules import Rule, RuleSet, secret_rules
+from utils.guardrails.patterns import EmailPattern, KeywordsPattern
+from utils.guardrails.policy import compile_rules
+from utils.guardrails.prompt_guard import (
+    FINDINGS_MAX,
+    Finding,
+    PromptLimits,
+    PromptPolicy,
+    PromptVerdict,
+    check_prompt,
+)
+from utils.guardrails.rules import Rule, RuleSet
 
 OWN_KEY = "my-own-key-0123"
 KEY = "sk-proj-0123456789abcdef"
 LIMITS = PromptLimits(chars=1000)
-SECRETS = secret_rules(OWN_KEY)
+SECRETS = RuleSet.compile(rule for rule in sample_rules(OWN_KEY).rules if rule.id in ("own_key", "api_key"))
 NO_RULES = RuleSet.compile(())
 ADVISORY_RULES = (
     Rule("pii.email", "[EMAIL]", EmailPattern(), severity="low"),
@@ -45,7 +54,7 @@ def check(
     secrets: RuleSet = SECRETS,
     advisory: RuleSet = ADVISORY,
 ) -> PromptVerdict:
-    return check_prompt(prompt, system, limits=limits, secrets=secrets, advisory=advisory, allow_secrets=allow_secrets)
+    return check_prompt(prompt, system, PromptPolicy(limits, secrets, advisory, allow_secrets))
 
 
 @pytest.mark.parametrize(
@@ -154,7 +163,7 @@ def test_a_refusal_names_the_kind_of_secret(rule: str, told: str) -> None:
 
 
 def test_a_short_own_key_may_stand_in_a_prompt() -> None:
-    assert check("ask ollama", secrets=secret_rules("ollama")).rejection is None
+    assert check("ask ollama", secrets=compile_rules(("secrets",), own_keys=("ollama",))).rejection is None
 
 
 def test_invisible_characters_are_noticed_and_pass() -> None:
@@ -320,7 +329,7 @@ values = st.text(st.sampled_from(string.ascii_letters.replace("x", "") + "012345
 @given(values)
 def test_a_sample_never_has_four_letters_or_digits_of_the_value(value: str) -> None:
     secret = KEY + value.replace(" ", "")
-    rules = RuleSet.compile([Rule("key", "", KeyPattern()), Rule("word", "", KeywordsPattern((secret,)))])
+    rules = RuleSet.compile([Rule("key", "", API_KEY.pattern), Rule("word", "", KeywordsPattern((secret,)))])
     findings = check(f"({secret})", secrets=rules, advisory=NO_RULES).findings
     assert findings
     told = "".join(finding.sample for finding in findings) + repr(findings[0].as_json()["sample"])

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from utils.guardrails.automaton import states_of
 from utils.guardrails.packs import BUILTIN, PackRule, load_pack
 from utils.guardrails.patterns import RegularPattern
 from utils.guardrails.policy import compile_rules
@@ -76,11 +76,12 @@ def test_text_about_attacks_is_taken_for_one_which_is_why_it_is_advice(text: str
 
 def test_the_pack_leaves_room_for_others_and_is_ready_soon() -> None:
     patterns = [rule.rule.pattern for rule in PACK.rules]
-    assert sum(states_of(pattern.tree()) for pattern in patterns if isinstance(pattern, RegularPattern)) < 14_500
+    assert sum(pattern.tree().states for pattern in patterns if isinstance(pattern, RegularPattern)) < 14_500
     assert len(compile_rules(BUILTIN, action="flag").rules) > len(PACK.rules)
+    unread = [replace(rule.rule, pattern=replace(rule.rule.pattern)) for rule in PACK.rules]  # type: ignore[type-var]
     started = time.process_time()
-    RuleSet.compile(rule.rule for rule in PACK.rules)
-    assert time.process_time() - started < 0.5  # 0.05 s where it was measured; boundaries in the rules make it 0.5
+    RuleSet.compile(unread).find("Hello")
+    assert time.process_time() - started < 0.2  # 0.01 s where it was measured
 
 
 @pytest.mark.parametrize(

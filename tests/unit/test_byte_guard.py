@@ -9,15 +9,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.support.sample_rules import sample_rules
 from utils.byte_guard import ByteGuard
 from utils.errors import AnswerBlocked
 from utils.events import Blocked, Flagged, Redacted, TextDelta
 from utils.guardrails.redactor import GuardEvent, GuardStateError, GuardStatistics, Redactor
-from utils.guardrails.rules import RuleSet, default_rules
+from utils.guardrails.rules import RuleSet
 
 OWN_KEY = "my-own-key-0123456789"
 NO_RULES = RuleSet.compile([])
-DEFAULT = default_rules(OWN_KEY)
+DEFAULT = sample_rules(OWN_KEY)
 CARD = b"4111 1111 1111 1111"
 
 FRAGMENTS = (
@@ -165,7 +166,7 @@ def test_an_invalid_byte_stays_at_its_place_and_ends_a_word_as_a_blank_does(data
 
 
 def test_a_key_of_the_environment_that_is_not_utf8_is_found_too() -> None:
-    rules = default_rules(b"k\xffy-of-twelve-bytes".decode("utf-8", "surrogateescape"))
+    rules = sample_rules(b"k\xffy-of-twelve-bytes".decode("utf-8", "surrogateescape"))
     assert filtered(rules, b"x k\xffy-of-", b"twelve-bytes x") == b"x [KEY] x"
 
 

@@ -1,9 +1,10 @@
 """Folding: the form of a text in which rules look for matches, so that look-alike characters do not hide anything.
 
 Each code point is folded on its own: compatibility decomposition (NFKD), marks and default-ignorable code points
-dropped, decimal digits of all scripts and non-ASCII look-alikes of ASCII characters mapped to ASCII. Case is kept and
-ASCII never changes. What a code point folds to does not depend on its neighbours, so folding needs no hold-back, and a
-match found in the folded text has exact offsets in the raw text.
+dropped, decimal digits of all scripts and non-ASCII look-alikes of ASCII characters mapped to ASCII. Latin letters with
+strokes, hooks and the like become the letter that their Unicode name tells; small capitals, and letters in white on
+black, become capitals. Case is kept and ASCII never changes. What a code point folds to does not depend on its
+neighbours, so folding needs no hold-back, and a match found in the folded text has exact offsets in the raw text.
 
 Limits: the table of look-alikes is hand-chosen (Cyrillic, Greek, Armenian, Cherokee and Latin letters that most fonts
 draw like an ASCII letter, dashes and quotation marks). It knows no look-alikes made of several characters (`rn` for
@@ -14,6 +15,7 @@ draw like an ASCII letter, dashes and quotation marks). It knows no look-alikes 
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 __all__ = ["fold", "fold_character", "is_word", "lower_character", "lower_text"]
@@ -29,8 +31,8 @@ _LOOKALIKES = (
     ("օոսհցզՍՕԼԱ", "onuhgqUOLU"),
     ("ᎪᏴᏟᎬᎻᎫᏦᏞᎷᏢᏒᏚᎢᏙᏔᏃ", "ABCEHJKLMPRSTVWZ"),
     ("ꓮꓐꓚꓓꓰꓝꓖꓧꓲꓙꓗꓡꓟꓠꓳꓑꓣꓢꓔꓴꓦꓪꓫꓬꓜ", "ABCDEFGHIJKLMNOPRSTUVWXYZ"),
-    # Latin letters that no decomposition maps
-    ("ıɪȷɡɑɢʀʟʙʜɴᴀᴄᴅᴇᴊᴋᴍᴏᴘᴛᴜᴠᴡᴢꜱꜰøØłŁđĐħĦŧŦɓɗɠƙƥƭʋȥ", "iIjgaGRLBHNACDEJKMOPTUVWZSFoOlLdDhHtTbdgkptvz"),
+    # Latin letters that neither a decomposition nor their name maps
+    ("ıȷɡɑ", "ijga"),
     # dashes, quotation marks, full stops, slashes, at signs, other punctuation
     ("‐‑‒–—―−﹘⁃᠆", "----------"),
     ("‘’‚‛ʼʹʻʽ′", "'''''''''"),
@@ -89,8 +91,24 @@ def _in_ranges(code: int, ranges: tuple[tuple[int, int], ...]) -> bool:
     return any(low <= code <= high for low, high in ranges)
 
 
+_LATIN_NAME = "LATIN (?:(CAPITAL|SMALL|SMALL CAPITAL) LETTER ([A-Z]) WITH .+|LETTER SMALL CAPITAL ([A-Z])(?: WITH .+)?)"
+_WHITE_ON_BLACK = (0x1F150, 0x1F170)
+"""Where the alphabets in white on black circles and squares start; nothing decomposes them."""
+
+
 def _ascii_of(character: str) -> str:
-    return _lookalikes.get(character) or str(unicodedata.decimal(character, "")) or character
+    return _lookalikes.get(character) or str(unicodedata.decimal(character, "")) or _letter_of(character)
+
+
+def _letter_of(character: str) -> str:
+    for first in _WHITE_ON_BLACK:
+        if 0 <= ord(character) - first < 26:
+            return chr(ord("A") + ord(character) - first)
+    named = re.fullmatch(_LATIN_NAME, unicodedata.name(character, ""))
+    if named is None:
+        return character
+    letter = named[2] or named[3]
+    return letter.lower() if named[1] == "SMALL" else letter
 
 
 class _Folds(dict[str, str]):

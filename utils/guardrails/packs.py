@@ -16,10 +16,9 @@ import re
 import stat
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from utils.errors import ConfigError
 from utils.guardrails.patterns import CardPattern, EmailPattern, KeywordsPattern, PatternError, RegularPattern
@@ -52,8 +51,7 @@ _toml_place = re.compile(r"\(at (?:line \d+, column \d+|end of document)\)")
 _quoting = re.compile(r"Cannot |Illegal |invalid character|Duplicate")
 
 
-@dataclass(frozen=True, slots=True)
-class PackRule:
+class PackRule(NamedTuple):
     """A rule with its full id (`pack.rule`), texts in which it must find something, and texts in which it must not."""
 
     rule: Rule
@@ -61,8 +59,7 @@ class PackRule:
     no_match: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Pack:
+class Pack(NamedTuple):
     """A checked pack. *origin*: the name of a built-in pack, else the file as it was given."""
 
     name: str
@@ -175,8 +172,7 @@ def _toml_reason(error: Exception) -> str:
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     """A table of a pack; *what* names it in errors."""
 
     table: dict[str, Any]

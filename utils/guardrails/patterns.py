@@ -1,36 +1,33 @@
-"""What a rule looks for: keywords, regular expressions, verified candidates, literal texts, keys, e-mail and cards.
+"""What a rule looks for: keywords, regular expressions, verified candidates, literal texts, e-mail and cards.
 
-Keywords and regular expressions of all rules are compiled together (see rules.py). Addresses, cards and keys have
-scanners of their own, since these are better than what a regular form gives: an address would need some 700 states for
-its bounded parts; a card counts digits and not separators, costs O(1) per candidate, and knows that nineteen digits
-with a wrong sum have no future; both have boundaries of their own, or none.
+Keywords and regular expressions of all rules are compiled together (see rules.py). Addresses and cards have scanners of
+their own, since these are better than what a regular form gives: an address would need some 700 states for its bounded
+parts; a card counts digits and not separators, costs O(1) per candidate, and knows that nineteen digits with a wrong
+sum have no future; both have boundaries of their own, or none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from utils.guardrails.automaton import check_rule
 from utils.guardrails.fold import fold, lower_text
-from utils.guardrails.keys import KEY_SHAPES, KeyPattern, KeyShape, Part
 from utils.guardrails.keywords import KeywordMatcher
 from utils.guardrails.literal import LiteralPattern
 from utils.guardrails.personal import CardPattern, EmailPattern
 from utils.guardrails.regular import RegularMatcher
-from utils.guardrails.regular_syntax import NOT_INSIDE_WORD, Assertion, PatternError, Regular, Sequence, parse
+from utils.guardrails.regular_parser import parse
+from utils.guardrails.regular_syntax import NOT_INSIDE_WORD, Assertion, PatternError, Regular, Sequence
 from utils.guardrails.scanners import Scanner
 from utils.guardrails.verified import VerifiedMatcher, bounded
 
 __all__ = [
-    "KEY_SHAPES",
     "CardPattern",
     "EmailPattern",
-    "KeyPattern",
-    "KeyShape",
     "KeywordsPattern",
     "LiteralPattern",
-    "Part",
     "PatternError",
     "RegularPattern",
 ]
@@ -54,6 +51,10 @@ class RegularPattern:
 
     def tree(self) -> Regular:
         """The syntax tree with its boundaries. Raises: PatternError if the pattern cannot be used."""
+        return self._tree
+
+    @cached_property
+    def _tree(self) -> Regular:
         tree = parse(self.source, ignore_case=self.ignore_case)
         if not self.is_known_good:
             check_rule(tree)

@@ -10,12 +10,15 @@ from pathlib import Path
 from utils.errors import ConfigError
 from utils.guardrails.literal import LiteralPattern
 from utils.guardrails.packs import BUILTIN, Pack, load_pack
-from utils.guardrails.rules import MASK, MIN_OWN_KEY_CHARS, Action, Rule, RuleSet
+from utils.guardrails.rules import MASK, Action, Rule, RuleSet
 
-__all__ = ["DEFAULT_PACKS", "compile_rules"]
+__all__ = ["DEFAULT_PACKS", "MIN_OWN_KEY_CHARS", "compile_rules"]
 
 DEFAULT_PACKS = ("pii", "secrets", "profanity")
 """The packs that guard an answer when none is chosen."""
+
+MIN_OWN_KEY_CHARS = 12
+"""A configured key shorter than this is a word (`test`, `ollama`), not a secret: hiding it would spoil the answer."""
 
 
 def compile_rules(packs: Iterable[str], *, action: Action | None = None, own_keys: Iterable[str] = ()) -> RuleSet:

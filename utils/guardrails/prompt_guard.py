@@ -24,7 +24,16 @@ from utils.guardrails.prompt_hidden import Hidden, hidden_characters
 from utils.guardrails.prompt_sample import shape
 from utils.guardrails.rules import RuleSet, Severity, Span
 
-__all__ = ["FINDINGS_MAX", "REVEALED_CHARS", "Finding", "Place", "PromptLimits", "PromptPolicy", "PromptVerdict", "check_prompt"]
+__all__ = [
+    "FINDINGS_MAX",
+    "REVEALED_CHARS",
+    "Finding",
+    "Place",
+    "PromptLimits",
+    "PromptPolicy",
+    "PromptVerdict",
+    "check_prompt",
+]
 
 FINDINGS_MAX = 200
 """Findings of a verdict; the secrets come first, so they are never the ones that are left out."""

@@ -16,15 +16,20 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
-from utils.guardrails.automaton import SET_STATES_MAX, Automaton, CharClass
-from utils.guardrails.regular_syntax import PatternError, Regular
+from utils.guardrails.automaton import SET_STATES_MAX, Automaton, Reached
+from utils.guardrails.fold import is_word
+from utils.guardrails.regular_syntax import CharSet, PatternError, Regular
 from utils.guardrails.scanners import NOT_LIVE, Match
 
-__all__ = ["STATES_MAX", "TRANSITIONS_MAX", "RegularMatcher"]
+__all__ = ["PARTS_MAX", "STATES_MAX", "TRANSITIONS_MAX", "RegularMatcher"]
 
-STATES_MAX = 2_000
+STATES_MAX = 4_000
 TRANSITIONS_MAX = 50_000
-"""Caps on the caches of a set (about 20 MB at most); ordinary text needs a few hundred states."""
+PARTS_MAX = 200_000
+"""Caps on the caches of a set (about 30 MB at most); ordinary text needs a few hundred states.
+
+Parts are the groups of all states and the nodes in them: a rule with a long counted repeat has hundreds in a state.
+"""
 
 _Registers = tuple[int, ...]
 
@@ -41,17 +46,29 @@ _Action = tuple[Callable[[Sequence[int]], _Registers], tuple[_Hit, ...]]
 _Groups = tuple[frozenset[int], ...]
 
 
+class _Decided(NamedTuple):
+    """The groups of a state once the next character is known to form words, or not to, and what they consume."""
+
+    groups: list[Reached]
+    sets: list[CharSet]
+
+
+_CharClass = tuple[bool, Reached, tuple[bool, ...]]
+"""Characters that do the same in a state: they form words, they start the same matches, they are in the same sets."""
+
+
 class _State(dict[str, "tuple[_State, _Action | None]"]):
     """The transitions of one state by character; what is missing is built."""
 
-    __slots__ = ("before", "by_class", "groups", "matcher")
+    __slots__ = ("before", "by_class", "decided", "groups", "matcher")
 
     def __init__(self, matcher: RegularMatcher, before: bool, groups: _Groups) -> None:
         super().__init__()
         self.matcher = matcher
         self.before = before  # the last character is a word character
         self.groups = groups
-        self.by_class: dict[CharClass, tuple[_State, _Action | None]] = {}
+        self.by_class: dict[_CharClass, tuple[_State, _Action | None]] = {}
+        self.decided: dict[bool, _Decided] = {}
 
     def __missing__(self, character: str) -> tuple[_State, _Action | None]:
         return self.matcher.transition(self, character)
@@ -69,6 +86,7 @@ class RegularMatcher:
         self._orders = tuple(orders)
         self._states: dict[tuple[bool, _Groups], _State] = {}
         self._transitions = 0
+        self._parts = 0
         self.begin = self._state(False, ())
 
     def scanner(self) -> RegularScanner:
@@ -77,12 +95,15 @@ class RegularMatcher:
 
     def transition(self, state: _State, character: str) -> tuple[_State, _Action | None]:
         """Build and keep what *character* does in *state*."""
-        char_class = self._automaton.class_of(character)
+        word = is_word(character)
+        decided = state.decided.get(word) or self._decide(state, word)
+        started = self._automaton.start(state.before, character)
+        char_class = word, started, tuple([chars.has(character) for chars in decided.sets])
         step = state.by_class.get(char_class)
         if step is None:
-            if len(self._states) >= STATES_MAX:
+            if len(self._states) >= STATES_MAX or self._parts >= PARTS_MAX:
                 self._forget()
-            step = self._step(state, char_class)
+            step = self._step(decided, started, character, word)
             state.by_class[char_class] = step
         if self._transitions >= TRANSITIONS_MAX:
             self._forget()
@@ -100,31 +121,41 @@ class RegularMatcher:
         state = self._states.get(key)
         if state is None:
             state = self._states[key] = _State(self, before, groups)
+            self._parts += len(groups) + sum(map(len, groups))
         return state
 
-    def _step(self, state: _State, char_class: CharClass) -> tuple[_State, _Action | None]:
+    def _decide(self, state: _State, word: bool) -> _Decided:
+        groups = [self._automaton.decide(group, state.before, word) for group in state.groups]
+        decided = state.decided[word] = _Decided(groups, self._automaton.sets_of(groups))
+        return decided
+
+    def _step(self, decided: _Decided, started: Reached, character: str, word: bool) -> tuple[_State, _Action | None]:
         automaton = self._automaton
         taken: set[int] = set()
         groups: list[frozenset[int]] = []
         registers: list[int] = []
         late: list[tuple[frozenset[int], int, bool]] = []
         now: list[tuple[frozenset[int], int, bool]] = []
-        here = len(state.groups)
+        here = len(decided.groups)
         for register in range(here + 1):
             if register < here:
-                decided = automaton.decide(state.groups[register], state.before, char_class.is_word)
-                late.append((decided.rules, register, True))
-                reached = automaton.step(decided.nodes, char_class)
+                group = decided.groups[register]
+                if group.rules:
+                    late.append((group.rules, register, True))
+                reached = automaton.step(group.nodes, character, word)
             else:
-                reached = automaton.start(state.before, char_class)
-            now.append((reached.rules, register, False))
-            nodes = reached.nodes - taken
+                reached = started
+            if reached.rules:
+                now.append((reached.rules, register, False))
+            nodes = reached.nodes
+            if not taken.isdisjoint(nodes):
+                nodes -= taken
             if nodes:
                 taken |= nodes
                 groups.append(nodes)
                 registers.append(register)
         hits = tuple(self._hits([*late, *now]))
-        target = self._state(char_class.is_word, tuple(groups))
+        target = self._state(word, tuple(groups))
         if registers == list(range(here)) and not hits:
             return target, None
         return target, (_select(registers), hits)
@@ -143,6 +174,7 @@ class RegularMatcher:
             state.by_class.clear()
         self._states.clear()
         self._transitions = 0
+        self._parts = 0
         self._states[self.begin.before, self.begin.groups] = self.begin
 
 

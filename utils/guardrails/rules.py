@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from utils.errors import ConfigError
 from utils.guardrails.compiled import Compiled, Reader
 from utils.guardrails.fold import fold
-from utils.guardrails.keys import KeyPattern
 from utils.guardrails.literal import LiteralPattern
 from utils.guardrails.offsets import Offsets
-from utils.guardrails.personal import CardPattern, EmailPattern
 from utils.guardrails.scanners import Match, Pattern
 
 __all__ = [
     "MASK",
-    "MIN_OWN_KEY_CHARS",
     "Action",
     "Rule",
     "RuleSet",
     "Severity",
     "Span",
-    "default_rules",
-    "secret_rules",
 ]
 
 Action = Literal["redact", "mask", "block", "flag"]
@@ -41,9 +36,6 @@ Severity = Literal["low", "medium", "high"]
 MASK = "*"
 """Shown for each character that a `mask` rule covers, unless the rule's replacement is another single character."""
 
-MIN_OWN_KEY_CHARS = 12
-"""A configured key shorter than this is a word (`test`, `ollama`), not a secret: hiding it would spoil the answer."""
-
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -57,8 +49,7 @@ class Rule:
     severity: Severity = "medium"
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """*rule* covers [raw_start, raw_end), in code points. Never carries the text."""
 
     rule: str
@@ -139,17 +130,3 @@ class RuleSet:
                     joined.append((start, end))
             spans.extend(Span(self.rules[order].id, start, end) for start, end in joined)
         return tuple(spans)
-
-
-def secret_rules(own_key: str | None) -> RuleSet:
-    """API keys, and *own_key* verbatim if it has at least `MIN_OWN_KEY_CHARS` characters."""
-    rules = [Rule("api_key", "[KEY]", KeyPattern())]
-    if own_key is not None and len(own_key) >= MIN_OWN_KEY_CHARS:
-        rules.insert(0, Rule("own_key", "[KEY]", LiteralPattern(own_key)))
-    return RuleSet.compile(rules)
-
-
-def default_rules(own_key: str | None) -> RuleSet:
-    """Secrets (see `secret_rules`), payment cards and e-mail addresses, all redacted."""
-    personal = (Rule("payment_card", "[CARD]", CardPattern()), Rule("email", "[EMAIL]", EmailPattern()))
-    return RuleSet.compile((*secret_rules(own_key).rules, *personal))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from utils.guardrails.automaton import Automaton, CharClass
+from utils.guardrails.automaton import Automaton
 from utils.guardrails.fold import is_word
 from utils.guardrails.regular_syntax import NOT_INSIDE_WORD, Assertion, PatternError, Regular, Sequence, widths
 from utils.guardrails.scanners import NOT_LIVE, Match
@@ -69,10 +69,9 @@ class VerifiedMatcher:
         self._places: dict[tuple[frozenset[int], bool], _Place] = {}
         self._transitions = 0
         self.begins = self._begin(False), self._begin(True)
-        first = [
-            c for c in map(chr, range(128)) if any(begin[c][0] is not None or begin[c][2] for begin in self.begins)
-        ]
-        self.starter = re.compile(f"[{re.escape(''.join(first))}\x80-\U0010ffff]")
+        starters = self._automaton.starters()
+        others = re.escape("".join(chr(code) for code in range(128) if not starters >> code & 1))
+        self.starter = re.compile(f"[^{others}]" if others else "(?s:.)")
 
     def scanner(self) -> VerifiedScanner:
         """A scanner at the start of a stream."""
@@ -91,15 +90,15 @@ class VerifiedMatcher:
                 known.clear()
             self._places.clear()
             self._transitions = 0
-        char_class = self._automaton.class_of(character)
+        word = is_word(character)
         if place is self.begins[place.before]:
             late: frozenset[int] = frozenset()
-            reached = self._automaton.start(place.before, char_class)
+            reached = self._automaton.start(place.before, character)
         else:
-            decided = self._automaton.decide(place.nodes, place.before, char_class.is_word)
+            decided = self._automaton.decide(place.nodes, place.before, word)
             late = decided.rules
-            reached = self._automaton.step(decided.nodes, char_class)
-        step = self._place(reached.nodes, char_class), tuple(sorted(late)), tuple(sorted(reached.rules))
+            reached = self._automaton.step(decided.nodes, character, word)
+        step = self._place(reached.nodes, word), tuple(sorted(late)), tuple(sorted(reached.rules))
         self._transitions += 1
         place[character] = step
         return step
@@ -107,13 +106,13 @@ class VerifiedMatcher:
     def _begin(self, before: bool) -> _Place:
         return _Place(self, frozenset(), before)
 
-    def _place(self, nodes: frozenset[int], char_class: CharClass) -> _Place | None:
+    def _place(self, nodes: frozenset[int], before: bool) -> _Place | None:
         if not nodes:
             return None
-        key = nodes, char_class.is_word
+        key = nodes, before
         place = self._places.get(key)
         if place is None:
-            place = self._places[key] = _Place(self, nodes, char_class.is_word)
+            place = self._places[key] = _Place(self, nodes, before)
         return place
 
 
