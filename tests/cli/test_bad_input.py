@@ -12,6 +12,7 @@ import pytest
 from tests.cli.command_line import CommandLine, last_json, lines
 from tests.support.scripted_server import ScriptedServer, WaitForClientClose
 from tests.support.terminal import MAIN, ProgramResult, Stdin
+from utils.embedded_model.server import EmbeddedServer
 
 USAGE, REFUSED, UNAVAILABLE, CONFIG = 2, 65, 69, 78
 TEN_MB = b"A sentence of text. " * (10 * 1024 * 1024 // 20)
@@ -212,13 +213,22 @@ def test_ten_megabytes_in_a_file_are_refused(cli: CommandLine, tmp_path: Path) -
         assert len(lines(result.errors)) <= 3
 
 
-def test_a_prompt_that_the_model_cannot_take_is_a_refused_request(cli: CommandLine) -> None:
-    result = cli.run("-", stdin=b"A sentence of text. " * 10_000)
+def test_a_prompt_that_a_server_cannot_take_is_a_refused_request(cli: CommandLine, foreign: EmbeddedServer) -> None:
+    result = cli.run("--base-url", foreign.base_url or "", "-", stdin=b"A sentence of text. " * 10_000)
 
     assert result.exit_code == REFUSED
     assert result.stdout == b""
     assert "context" in result.errors
     assert len(lines(result.errors)) <= 3
+
+
+def test_a_prompt_that_cannot_fit_the_embedded_model_is_not_sent(cli: CommandLine) -> None:
+    result = cli.run("-", stdin=b"A sentence of text. " * 10_000)
+
+    assert result.exit_code == USAGE
+    assert result.stdout == b""
+    assert "the prompt has at least 50,000 tokens; the model's context holds 4,096" in result.errors
+    assert len(lines(result.errors)) == 2
 
 
 def test_bad_input_reaches_no_server(cli: CommandLine, tmp_path: Path) -> None:
