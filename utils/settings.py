@@ -138,7 +138,9 @@ class Settings(BaseModel):
     gguf: Annotated[Path, BeforeValidator(_path)] | None = Field(default=None, description="the path of a GGUF file")
     guardrails: bool | None = Field(default=None, description="true or false")
     """True: the default packs. False: no guard on the answer, whatever `guard` says. None: what `guard` says."""
-    guard: _Texts = Field(default=(), description=f"at most {_TEXTS_MAX} names of rule packs or of their files")
+    guard: _Texts = Field(
+        default=(), description=f"at most {_TEXTS_MAX} packs or files of rules, none empty"
+    )
     """Packs besides those of `guardrails`."""
     guard_action: Literal["redact", "mask", "block", "flag"] | None = Field(
         default=None, description="redact, mask, block or flag"
@@ -151,7 +153,9 @@ class Settings(BaseModel):
     json_schema: _File = Field(default=None, description="the path of a JSON schema")
     regex: Annotated[str, Field(min_length=1)] | None = Field(default=None, description="a regular expression")
     grammar: _File = Field(default=None, description="the path of a grammar")
-    validators: _Texts = Field(default=(), description=f"at most {_TEXTS_MAX} checks such as max-chars=2000")
+    validators: _Texts = Field(
+        default=(), description=f"at most {_TEXTS_MAX} checks, none empty"
+    )
     validate_retries: int = Field(default=0, ge=0, le=10, description="a whole number from 0 to 10")
     simulate_failures: bool = Field(default=False, description="true or false")
     failure_seed: int | None = Field(
@@ -232,7 +236,7 @@ def _config_path(environ: Mapping[str, str], named: Path | None) -> tuple[Path |
     return sources.default_config_file(environ), False
 
 
-def _judge(given: Mapping[str, Given], secrets: list[str]) -> dict[str, object]:
+def _judge(given: dict[str, Given], secrets: list[str]) -> dict[str, object]:
     """The validated values. A variable is text and is converted; flags and the file have types and keep to them."""
     values: dict[str, object] = {}
     problems: dict[str, tuple[str, str]] = {}
@@ -246,16 +250,7 @@ def _judge(given: Mapping[str, Given], secrets: list[str]) -> dict[str, object]:
                 problems.setdefault(name, _explain(given[name], detail.get("ctx", {}).get("error"), secrets))
         else:
             values |= {name: getattr(judged, name) for name in part}
-    typed = {name for name, g in given.items() if g.source == "flag"}
-    if values.get("guardrails") is False and {"guardrails", "guard"} <= typed:
-        problems["guard"] = (
-            f"{given['guardrails'].place} and {given['guard'].place} were both given",
-            "give one of them",
-        )
-    forms = [name for name in ("json_schema", "regex", "grammar") if values.get(name) is not None]
-    if len(forms) > 1:
-        places = " and ".join(given[name].place for name in forms)
-        problems[forms[0]] = f"an answer can have one form, and {places} ask for {len(forms)}", "give one of them"
+    problems |= _contradictions(given, values)
     for name, what in (("gguf", "GGUF"), ("json_schema", "JSON schema"), ("grammar", "grammar")):
         path = values.get(name)
         if isinstance(path, Path) and not os.path.exists(path):
@@ -269,6 +264,29 @@ def _judge(given: Mapping[str, Given], secrets: list[str]) -> dict[str, object]:
     if problems:
         raise _error(given, problems)
     return values
+
+
+def _contradictions(given: dict[str, Given], values: dict[str, object]) -> dict[str, tuple[str, str]]:
+    """What does not go together. Packs that are named closer to the run win over guardrails that are switched off."""
+    problems: dict[str, tuple[str, str]] = {}
+    if values.get("guardrails") is False and values.get("guard"):
+        off, packs = given["guardrails"], given["guard"]
+        if off.source == packs.source:
+            problems["guard"] = f"{off.place} switches off what {packs.place} asks for", "give one of them"
+        elif sources.rank(packs.origin) > sources.rank(off.origin):
+            del given["guardrails"], values["guardrails"]
+    typed = {name for name in values if given[name].source == "flag"}
+    has_rules = values.get("guardrails") or (values.get("guard") and values.get("guardrails") is None)
+    if "guard_action" in typed and not has_rules:
+        hint = "add --enable-guardrails or --guard PACK"
+        problems["guard_action"] = f"--guard-action {values['guard_action']} has no rules to act on", hint
+    if "toxicity_classifier" in typed and values.get("toxicity", "off") == "off" and not values.get("guardrails"):
+        problems["toxicity_classifier"] = "--toxicity-classifier has nothing to judge", "add --toxicity flag"
+    forms = [name for name in ("json_schema", "regex", "grammar") if values.get(name) is not None]
+    if len(forms) > 1:
+        places = " and ".join(given[name].place for name in forms)
+        problems[forms[0]] = f"an answer can have one form, and {places} ask for {len(forms)}", "give one of them"
+    return problems
 
 
 def _explain(given: Given, reason: object, secrets: list[str]) -> tuple[str, str]:

@@ -194,7 +194,7 @@ def from_environment(environ: Mapping[str, str], known: Collection[str]) -> tupl
             if name not in ("system", "stop", "regex"):
                 text = text.strip()
             if text:
-                value = _texts(text) if name in LISTS else text
+                value = _texts(text, commas=name != "stop") if name in LISTS else text
                 given[name] = Given(name, value, "environment", variable)
                 break
     names = {PREFIX + name.upper() for name in known} | set(RESERVED_NAMES)
@@ -210,13 +210,15 @@ def _unknown_variable(variable: str, names: Collection[str]) -> str:
     return f"environment variable {shown(variable)[1:-1]} is not known; {advice}"
 
 
-def _texts(text: str) -> object:
-    """A variable holds one string: a JSON list of strings is that list, anything else is one item."""
+def _texts(text: str, *, commas: bool) -> object:
+    """A variable holds one string: a JSON list of strings is that list; else one item, or with *commas* several."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        return [text]
-    return value if isinstance(value, list) else [text]
+        value = None
+    if isinstance(value, list):
+        return value
+    return [part.strip() for part in text.split(",")] if commas else [text]
 
 
 def default_config_file(environ: Mapping[str, str]) -> Path | None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
-from utils.errors import UsageProblem
+from utils.errors import ConfigError, UsageProblem
 from utils.run_context import EMBEDDED, Deadlines, Parameters, Target
 from utils.settings import EMBEDDED_SEED, Settings, deadlines, display, guard_packs, in_effect, load, parameters
 from utils.settings_sources import default_config_file, rank
@@ -28,7 +28,7 @@ VALUES: dict[str, tuple[tuple[object, object], tuple[str, object], tuple[object,
     "seed": ((0, 0), ("4294967294", 4294967294), (2, 2)),
     "stop": ((("a", "b"), ("a", "b")), ('["c", "d"]', ("c", "d")), (["e"], ("e",))),
     "logprobs": ((False, False), ("on", True), (False, False)),
-    "guardrails": ((True, True), ("1", True), (False, False)),
+    "guardrails": ((True, True), ("1", True), (True, True)),
     "guard": ((("pii", "a.toml"), ("pii", "a.toml")), ("secrets", ("secrets",)), (["pii"], ("pii",))),
     "guard_action": (("mask", "mask"), ("flag", "flag"), ("block", "block")),
     "toxicity_classifier": (("openai", "openai"), ("lexical", "lexical"), ("openai", "openai")),
@@ -83,6 +83,8 @@ def test_every_field_but_the_key_and_the_files_is_in_the_table() -> None:
 def test_the_highest_source_that_gives_a_value_wins_and_is_named(
     config: Path, chosen: dict[str, tuple[bool, str, bool]]
 ) -> None:
+    if chosen["guard_action"][0] or chosen["toxicity_classifier"][0]:  # these flags ask for something to act on
+        chosen["guardrails"] = (True, *chosen["guardrails"][1:])
     flags: dict[str, object] = {}
     environ: dict[str, str] = {}
     table: dict[str, object] = {}
@@ -349,7 +351,7 @@ def test_packs_and_files_that_the_file_names_are_relative_to_it(config: Path) ->
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"guardrails": False, "guard": ("pii",)}, "--disable-guardrails and --guard were both given"),
+        ({"guardrails": False, "guard": ("pii",)}, "--disable-guardrails switches off what --guard asks for"),
         ({"regex": "a", "grammar": "/dev/null"}, "an answer can have one form, and --regex and --grammar ask for 2"),
     ],
 )
@@ -357,3 +359,42 @@ def test_flags_that_contradict_each_other_are_a_usage_error(flags: dict[str, obj
     with pytest.raises(UsageProblem) as caught:
         load(flags, environ={"HOME": "/nowhere"})
     assert (caught.value.message, caught.value.hint) == (message, "give one of them")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message", "hint"),
+    [
+        (
+            {"guard_action": "block"},
+            "--guard-action block has no rules to act on",
+            "add --enable-guardrails or --guard PACK",
+        ),
+        (
+            {"guard_action": "mask", "guardrails": False},
+            "--guard-action mask has no rules to act on",
+            "add --enable-guardrails or --guard PACK",
+        ),
+        ({"toxicity_classifier": "openai"}, "--toxicity-classifier has nothing to judge", "add --toxicity flag"),
+    ],
+)
+def test_a_flag_that_would_do_nothing_is_a_usage_error(flags: dict[str, object], message: str, hint: str) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        load(flags, environ={"HOME": "/nowhere"})
+    assert (caught.value.message, caught.value.hint) == (message, hint)
+
+
+def test_a_pack_that_is_named_closer_to_the_run_guards_it(config: Path) -> None:
+    write(config, {"guardrails": False})
+    for environ, flags in (({}, {"guard": ("pii",)}), ({"KAYGRAPH_GUARD": "pii"}, {})):
+        loaded = load(flags, environ={"HOME": "/nowhere", **environ}, config_file=config)
+        assert guard_packs(loaded.settings, ("x",)) == ("pii",)
+        assert loaded.origins["guardrails"] == "default"
+    write(config, {"guardrails": False, "guard": ["pii"]})
+    with pytest.raises(ConfigError, match="guardrails switches off what .* guard asks for"):
+        load({}, environ={"HOME": "/nowhere"}, config_file=config)
+
+
+def test_packs_and_checks_in_a_variable_may_be_separated_by_commas() -> None:
+    environ = {"HOME": "/nowhere", "KAYGRAPH_GUARD": "pii, mine.toml", "KAYGRAPH_STOP": "a,b"}
+    settings = load({}, environ=environ).settings
+    assert (settings.guard, settings.stop) == (("pii", "mine.toml"), ("a,b",))
