@@ -15,11 +15,11 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from commands.guards import Guards, judge_backend
 from commands.packages import require_packages
 from commands.prompt_input import DEMO_PROMPT, GUARDED_DEMO_PROMPT, PromptText, read_prompt
 from utils.clock import monotonic
 from utils.errors import AppError, Cancelled, OutputClosed, Stopped, Terminated
+from utils.policies import Guards
 from utils.run_context import RunContext
 from utils.run_report import RunReport, failed_report
 from utils.settings import Loaded, Settings, deadlines, load
@@ -83,7 +83,7 @@ class _Run:
         with ExitStack() as stack:
             backend = self._backend(stack)
             # Before standard input is read: what a bad pack or schema costs is a message, and not the input.
-            guards = Guards(self._settings, self._choice, allow_secrets=bool(self._options["allow_secrets"]))
+            guards = Guards(self._loaded, self._choice, allow_secrets=bool(self._options["allow_secrets"]))
             prompt = read_prompt(
                 self._options["prompt"],
                 self._options["prompt_option"],
@@ -161,7 +161,7 @@ class _Run:
         backend = made() if callable(made) else made
         open_servers: list[EmbeddedBackend | OpenAIBackend] = [backend]
         try:
-            judge = judge_backend(settings)
+            judge = guards.judge()
             if judge is not None:
                 open_servers.append(judge)
             graph = create_streaming_graph(
@@ -265,7 +265,8 @@ def _render_options(options: Mapping[str, Any], settings: Settings) -> RenderOpt
     return RenderOptions(
         mode=options["mode"] or "text",
         quiet=options["quiet"],
-        raw=options["raw"],
+        # What must fit a form is shown as it is: drawn Markdown would take its asterisks away.
+        raw=options["raw"] or any((settings.json_schema, settings.regex, settings.grammar)),
         color=settings.color,
         monitor=settings.monitor_performance,
     )

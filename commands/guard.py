@@ -13,6 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from utils.byte_guard import ByteGuard, ByteGuardStatistics
+    from utils.guardrails.findings import FindingAction
     from utils.guardrails.rules import Action, RuleSet
 
 __all__ = ["command"]
@@ -77,8 +78,6 @@ def command(packs: tuple[str, ...], action: Action | None, stats: str | None, qu
     from utils.guardrails.redactor import Redactor
 
     rules = _rules(packs, action, os.environ)
-    flagging = frozenset(rule.id for rule in rules.rules if rule.action == "flag")
-    blocking = frozenset(rule.id for rule in rules.rules if rule.action == "block")
     guard = ByteGuard(Redactor(rules))
     if not quiet and os.isatty(_STDIN) and os.isatty(2):
         _say("note: reading from the terminal; Ctrl-D on an empty line ends the input")
@@ -92,11 +91,11 @@ def command(packs: tuple[str, ...], action: Action | None, stats: str | None, qu
         return 130
     finally:
         guard.cancel()
-        figures = guard.statistics()
+        figures = _with_actions(guard.statistics(), rules)
         if stats is not None:
-            _say(_as_json(figures) if stats == "json" else _as_text(figures, flagging, blocking))
+            _say(_as_json(figures) if stats == "json" else _as_text(figures))
         elif not quiet:
-            _say(_summary(figures, flagging, blocking))
+            _say(_summary(figures))
     if guard.blocked_by is not None:
         raise AnswerBlocked(
             f"the rule {guard.blocked_by!r} blocked the stream", hint="what came before the match was shown"
@@ -169,37 +168,47 @@ def _as_json(figures: ByteGuardStatistics) -> str:
     return json.dumps(dataclasses.asdict(figures))
 
 
-def _as_text(figures: ByteGuardStatistics, flagging: frozenset[str], blocking: frozenset[str]) -> str:
+def _with_actions(figures: ByteGuardStatistics, rules: RuleSet) -> ByteGuardStatistics:
+    """*figures* with what each rule's findings led to."""
+    import dataclasses
+
+    led_to: dict[str, FindingAction] = {"flag": "flagged", "block": "blocked"}
+    actions = {rule.id: led_to.get(rule.action, "hidden") for rule in rules.rules}
+    findings = tuple(
+        dataclasses.replace(finding, action=actions.get(finding.rule, "hidden")) for finding in figures.guard.findings
+    )
+    return dataclasses.replace(figures, guard=dataclasses.replace(figures.guard, findings=findings))
+
+
+def _as_text(figures: ByteGuardStatistics) -> str:
     guard = figures.guard
     read = f"{figures.read_bytes:,} bytes read, {figures.shown_bytes:,} shown"
     invalid = f", {figures.invalid_bytes:,} of them not UTF-8" if figures.invalid_bytes else ""
-    flagged = _counts(figures, only=flagging)
+    flagged = _counts(figures, "flagged")
     lines = [
         f"bytes   {read}{invalid}",
-        f"hidden  {_counts(figures, without=flagging | blocking) or 'nothing'}",
+        f"hidden  {_counts(figures, 'hidden') or 'nothing'}",
         *([f"flagged {flagged}"] if flagged else []),
         f"held    {guard.held_mean_chars:.1f} characters on average, at most {guard.held_max_chars:,}",
     ]
-    if not figures.is_complete:
-        why = f"blocked by {figures.blocked_by}" if figures.blocked_by else "the input did not end"
-        lines.append(f"cut     {why}; {guard.dropped_chars:,} held characters dropped")
+    if figures.blocked_by:
+        lines.append(f"cut     blocked by {figures.blocked_by}; {guard.dropped_chars:,} characters read and not shown")
+    elif not figures.is_complete:
+        lines.append(f"cut     the input did not end; {guard.dropped_chars:,} held characters dropped")
     return "\n".join(lines)
 
 
-def _summary(figures: ByteGuardStatistics, flagging: frozenset[str], blocking: frozenset[str]) -> str:
+def _summary(figures: ByteGuardStatistics) -> str:
     """The note at the end; "" if there is nothing that the output does not say."""
-    hidden = _counts(figures, without=flagging | blocking)
-    flagged = _counts(figures, only=flagging)
-    lines = [f"note: {what}: {counts}" for what, counts in (("hidden", hidden), ("flagged", flagged)) if counts]
+    counts = [(what, _counts(figures, what)) for what in ("hidden", "flagged")]
+    lines = [f"note: {what}: {found}" for what, found in counts if found]
     if figures.guard.dropped_chars and figures.blocked_by is None:
         lines.append(f"note: {figures.guard.dropped_chars:,} held characters dropped, because the input did not end")
     return "\n".join(lines)
 
 
-def _counts(
-    figures: ByteGuardStatistics, *, only: frozenset[str] | None = None, without: frozenset[str] = frozenset()
-) -> str:
-    found = [f for f in figures.guard.findings if f.rule not in without and (only is None or f.rule in only)]
+def _counts(figures: ByteGuardStatistics, action: str) -> str:
+    found = [finding for finding in figures.guard.findings if finding.action == action]
     return ", ".join(f"{finding.rule} {finding.count:,}" for finding in found)
 
 

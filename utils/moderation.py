@@ -17,7 +17,7 @@ from utils.targets import OPENAI_URL
 if TYPE_CHECKING:
     from utils.openai_stream import OpenAIBackend
 
-__all__ = ["MODERATION_MODEL", "JsonServer", "OpenAIModeration", "moderation_backend"]
+__all__ = ["MODERATION_MODEL", "JsonServer", "OpenAIModeration", "moderation_backend", "no_key"]
 
 MODERATION_MODEL = "omni-moderation-latest"
 
@@ -55,6 +55,14 @@ class OpenAIModeration:
         return [_judgement(result) for result in results]
 
 
+def no_key() -> ConfigError:
+    """What is wrong if there is no key."""
+    return ConfigError(
+        "the toxicity classifier openai needs an API key",
+        hint="set OPENAI_API_KEY, or use --toxicity-classifier lexical",
+    )
+
+
 def moderation_backend(*, base_url: str | None, api_key: str | None, connect_timeout_s: float = 5.0) -> OpenAIBackend:
     """What to give to `OpenAIModeration`: the server of the user's own key. A key is never sent to another server than
     the one it was given for: to *base_url* if there is one, else to the OpenAI API.
@@ -62,10 +70,7 @@ def moderation_backend(*, base_url: str | None, api_key: str | None, connect_tim
     Raises: ConfigError without a key. The embedded model has none, and what stands in its place is none.
     """
     if api_key is None or not api_key.strip():
-        raise ConfigError(
-            "the toxicity classifier openai needs an API key",
-            hint="set OPENAI_API_KEY, or use --toxicity-classifier lexical",
-        )
+        raise no_key()
     from utils.openai_stream import OpenAIBackend
 
     url = OPENAI_URL if base_url is None or base_url == EMBEDDED else base_url

@@ -60,7 +60,7 @@ def test_with_nothing_configured_a_run_would_work(tmp_path: Path) -> None:
     lines = result.stdout.splitlines()
     model = f"{tmp_path}/cache/smollm2-135m-instruct-b179c9523d0e.gguf: not fetched yet (93 MB to download)"
     sections = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
-    assert sections == ["system:", "packages:", "settings:", "target:", "embedded model:", "terminal:"]
+    assert sections == ["system:", "packages:", "settings:", "target:", "guards:", "embedded model:", "terminal:"]
     for line in (
         f"       file                   none (looked for {tmp_path}/.config/kaygraph-streaming-llm/config.toml)",
         "       temperature            0.2  (the embedded model's default)",
@@ -447,3 +447,25 @@ def test_no_output_holds_a_key(tmp_path: Path, key: str, place: str, other: str,
 def test_a_short_key_is_not_shown_at_all() -> None:
     row = findings(OPENAI_API_KEY="abcdefghijk")["settings", "api_key"]
     assert (row["detail"], row["origin"]) == ("…", "environment OPENAI_API_KEY")
+
+
+@pytest.mark.parametrize(
+    ("setting", "code", "detail"),
+    [
+        ('guard = ["pii"]', 0, "pii (15 rules)"),
+        ('guard = ["nope.toml"]', 78, "nope.toml"),
+        ('regex = "("', 78, "regex: cannot be used: unclosed group"),
+        ('validators = ["nope"]', 78, "validators: there is no validator 'nope'"),
+        ("validate_retries = 2", 78, "validate_retries without anything to validate"),
+        ('toxicity = "flag"\ntoxicity_classifier = "openai"', 78, "needs an API key"),
+    ],
+)
+def test_what_the_answer_would_be_judged_by_is_examined(
+    tmp_path: Path, fetched_model: None, setting: str, code: int, detail: str
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(setting + "\n", encoding="utf-8")
+    rows = findings("--config", str(config), code=code)
+    (row,) = [row for (section, _), row in rows.items() if section == "guards" and row["name"] != "form of the answer"]
+    assert detail in row["detail"]
+    assert row["status"] == ("fail" if code else "ok")

@@ -92,6 +92,15 @@ def test_a_replacement_is_shown_in_its_place() -> None:
     assert shown.finish() == ["mail [EMAIL] me"]
 
 
+def test_a_mask_is_no_markdown() -> None:
+    shown = Shown()
+    shown.feed("a\n\n")
+    for start in (3, 4, 5):
+        shown.event(Redacted("profanity.words", "*", start))
+    shown.feed("\n\nb **c**")
+    assert shown.finish() == ["a", "", "\u2217\u2217\u2217", "", "b c"]
+
+
 def test_an_answer_without_text_leaves_the_terminal_alone() -> None:
     shown = Shown()
     shown.sink.finish(report(text=""))

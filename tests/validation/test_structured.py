@@ -516,3 +516,11 @@ def test_the_library_is_imported_only_by_those_who_use_it() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], text=True, timeout=20, capture_output=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_anchors_around_a_whole_expression_change_nothing() -> None:
+    for pattern in ("[0-9]+", "^[0-9]+", "[0-9]+$", "^[0-9]+$"):
+        assert judged(compile_regex(pattern).validator(), ["12"]) is None
+        assert judged(compile_regex(pattern).validator(), ["1x"]) is not None
+    assert judged(compile_regex(r"a\$").validator(), ["a$"]) is None
+    assert judged(compile_regex(r"a\\$").validator(), ["a\\"]) is None

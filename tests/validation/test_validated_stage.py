@@ -302,3 +302,8 @@ def test_a_consumer_that_leaves_while_it_waits_closes_the_answer() -> None:
         assert stream.closed
 
     asyncio.run(leave())
+
+
+def test_what_the_token_limit_cut_is_not_mended_by_more_attempts() -> None:
+    answers = [Script(*text("[1"), Finished("length")) for _ in range(2)]
+    assert failure(ask(Server(*answers), 1)[-1]).hint == "raise --max-tokens, or ask for less"

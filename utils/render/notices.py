@@ -87,7 +87,8 @@ class NoticeSink:
             figures = report.guard.get(channel) or {}
             if hidden := _hidden(figures):
                 self._note(f"hidden{where}: {hidden}")
-                self._note(f"held{where}: {_held(figures)}")
+                if figures.get("held_max_chars"):
+                    self._note(f"held{where}: {_held(figures)}")
         toxicity = report.guard.get("toxicity") or {}
         if toxicity.get("failures"):
             self._note(f"toxicity: {_judges(toxicity)}")

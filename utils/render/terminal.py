@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from utils.events import Event
+from utils.events import Event, Redacted
 from utils.render.blocks import Block, Splitter
 from utils.render.harmless import make_harmless
 from utils.render.painter import Painter
 from utils.render.screen import Row, Screen
 from utils.render.sink import shown_text
 from utils.run_report import RunReport
+
+_ASTERISK = "\u2217"
+"""Stands for the asterisks of a mask, which would be drawn as a rule or as bold text."""
 
 __all__ = ["MAX_LIVE_ROWS", "TerminalSink"]
 
@@ -37,6 +40,8 @@ class TerminalSink:
     def handle(self, event: Event, now: float) -> None:
         """Add the text of *event*; it is drawn with the next frame."""
         text = make_harmless(shown_text(event))
+        if isinstance(event, Redacted):
+            text = text.replace("*", _ASTERISK)
         if text and self._is_open:
             self._final.extend(self._splitter.feed(text))
             self._screen.request()

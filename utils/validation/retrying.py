@@ -10,7 +10,7 @@ from utils.errors import ValidationFailed
 from utils.events import Aborted, Event, Finished, Retrying, TextDelta
 from utils.run_context import EventStream, Request
 from utils.validation.plan import ValidationPlan
-from utils.validation.stage import OnViolation, validated
+from utils.validation.stage import LIMIT_HINT, OnViolation, validated
 from utils.validation.validators import Violation
 
 __all__ = ["Reopen", "checked", "request_again"]
@@ -86,7 +86,7 @@ def _exhausted(terminal: Aborted, attempts: int) -> ValidationFailed:
     error = terminal.error
     return ValidationFailed(
         f"no valid answer in {attempts} attempts; the last one: {error.message}",
-        hint="change the prompt or the model, or raise --validate-retries",
+        hint=error.hint if error.hint == LIMIT_HINT else "change the prompt or the model, or raise --validate-retries",
     )
 
 

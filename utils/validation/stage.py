@@ -10,12 +10,15 @@ from utils.events import Aborted, Blocked, Event, Finished, TerminalEvent, TextD
 from utils.run_context import EventStream
 from utils.validation.validators import Validator, Violation
 
-__all__ = ["OnViolation", "validated"]
+__all__ = ["LIMIT_HINT", "OnViolation", "validated"]
 
 OnViolation = Callable[[Violation], None]
 """Is told of the violation that ended an answer."""
 
 _CUT_BY_LIMIT = {"length", "max_tokens", "model_length"}
+LIMIT_HINT = "raise --max-tokens, or ask for less"
+"""What to do about an answer that the token limit cut."""
+
 _HINT = "run again, or let it be asked again with --validate-retries N"
 
 
@@ -86,7 +89,7 @@ class _Checks:
             self._on_violation(violation)
         if is_cut_by_limit:
             said = f"the token limit cut the answer; {violation}"
-            return Aborted(ValidationFailed(said, hint="raise --max-tokens, or ask for less"))
+            return Aborted(ValidationFailed(said, hint=LIMIT_HINT))
         return Aborted(ValidationFailed(f"the answer is not valid: {violation}", hint=_HINT))
 
 

@@ -125,11 +125,19 @@ def compile_regex(pattern: str) -> Structure:
     if not pattern:
         raise UsageProblem("--regex: is empty", hint="give a regular expression, such as '[0-9]{4}'")
     try:
-        grammar = _library().LLMatcher.grammar_from_regex(pattern)
+        grammar = _library().LLMatcher.grammar_from_regex(_without_anchors(pattern))
     except (UnicodeEncodeError, ValueError) as error:
         raise UsageProblem("--regex: is not valid Unicode text", hint="check the encoding of the terminal") from error
     advice = _advised(_TEXT_ONLY, "It must match this regular expression", pattern)
     return Structure("regex", None, advice, _compiled(grammar, "--regex: cannot be used", hint, UsageProblem))
+
+
+def _without_anchors(pattern: str) -> str:
+    """*pattern* without `^` at its start and `$` at its end: they ask for what is asked anyway."""
+    whole = pattern.removeprefix("^")
+    body = whole.removesuffix("$")
+    is_escaped = (len(body) - len(body.rstrip("\\"))) % 2
+    return whole if is_escaped else body
 
 
 def load_grammar(path: Path) -> Structure:

@@ -6,9 +6,10 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from utils.embedded_model.spec import CONTEXT_TOKENS
+from utils.errors import ConfigError, UsageProblem
 from utils.guardrails.policy import DEFAULT_PACKS, compile_rules
 from utils.guardrails.prompt_guard import PromptLimits, PromptPolicy
-from utils.settings import Settings, guard_packs, parameters, toxicity_mode
+from utils.settings import Loaded, Settings, guard_packs, parameters, toxicity_mode
 
 if TYPE_CHECKING:
     from utils.answer_guard import AnswerPolicy
@@ -16,19 +17,26 @@ if TYPE_CHECKING:
     from utils.targets import TargetChoice
     from utils.validation.plan import ValidationPlan
 
-__all__ = ["Guards", "judge_backend"]
+__all__ = ["Guards"]
 
 
 class Guards:
-    """What a run is judged by. Raises: ConfigError for a pack, a schema or a grammar; UsageProblem for a check."""
+    """What a run is judged by. Raises: ConfigError for a pack, a schema, a grammar, a missing key, or a setting that
+    cannot be used; UsageProblem if that setting was typed.
+    """
 
-    def __init__(self, settings: Settings, choice: TargetChoice, *, allow_secrets: bool) -> None:
+    def __init__(self, loaded: Loaded, choice: TargetChoice, *, allow_secrets: bool) -> None:
+        settings = self._settings = loaded.settings
         own_keys = _own_keys(settings)
-        packs = guard_packs(settings, DEFAULT_PACKS)
+        if self._asks_a_judge and not own_keys:
+            from utils.moderation import no_key
+
+            raise no_key()
+        self.packs = packs = guard_packs(settings, DEFAULT_PACKS)
         self.rules = compile_rules(packs, action=settings.guard_action, own_keys=own_keys) if packs else None
         """What the answer must not hold; None for no guard on it."""
         self._toxicity = toxicity_mode(settings)
-        self._plan = _validation_plan(settings)
+        self._plan = _validation_plan(loaded)
         self.parameters = parameters(settings, target=choice.target)
         if self._plan is not None:
             self.parameters = dataclasses.replace(self.parameters, response_format=self._plan.response_format)
@@ -45,6 +53,21 @@ class Guards:
             allow_secrets=allow_secrets,
         )
 
+    @property
+    def _asks_a_judge(self) -> bool:
+        return self._settings.toxicity_classifier != "lexical" and toxicity_mode(self._settings) != "off"
+
+    def judge(self) -> OpenAIBackend | None:
+        """The server whose moderation endpoint judges the answer, if the user asked for one."""
+        if not self._asks_a_judge:
+            return None
+        from utils.moderation import moderation_backend
+
+        settings = self._settings
+        timeout_s = min(5.0, settings.connect_timeout_s)
+        key = next(iter(_own_keys(settings)), None)
+        return moderation_backend(base_url=settings.base_url, api_key=key, connect_timeout_s=timeout_s)
+
     def answer(self, judge: OpenAIBackend | None) -> AnswerPolicy:
         """The policy of the answer, with *judge*'s moderation endpoint in the place of the lexical model."""
         from utils.answer_guard import AnswerPolicy
@@ -53,34 +76,33 @@ class Guards:
         return AnswerPolicy(self.rules, self._toxicity, OpenAIModeration(judge) if judge else None, self._plan)
 
 
-def judge_backend(settings: Settings) -> OpenAIBackend | None:
-    """The server whose moderation endpoint judges the answer, if the user asked for one.
-
-    Raises: ConfigError without a key: nobody's text is sent anywhere with somebody else's.
-    """
-    if settings.toxicity_classifier != "openai" or toxicity_mode(settings) == "off":
-        return None
-    from utils.moderation import moderation_backend
-
-    key = next(iter(_own_keys(settings)), None)
-    timeout_s = min(5.0, settings.connect_timeout_s)
-    return moderation_backend(base_url=settings.base_url, api_key=key, connect_timeout_s=timeout_s)
-
-
 def _own_keys(settings: Settings) -> tuple[str, ...]:
     return (settings.api_key.get_secret_value(),) if settings.api_key is not None else ()
 
 
-def _validation_plan(settings: Settings) -> ValidationPlan | None:
+def _validation_plan(loaded: Loaded) -> ValidationPlan | None:
+    settings = loaded.settings
     wanted = settings.json_schema, settings.regex, settings.grammar, *settings.validators
     if not any(wanted) and not settings.validate_retries:
         return None
     from utils.validation.plan import plan_of
 
-    return plan_of(
-        json_schema=settings.json_schema,
-        regex=settings.regex,
-        grammar=settings.grammar,
-        specs=settings.validators,
-        retries=settings.validate_retries,
-    )
+    try:
+        return plan_of(
+            json_schema=settings.json_schema,
+            regex=settings.regex,
+            grammar=settings.grammar,
+            specs=settings.validators,
+            retries=settings.validate_retries,
+        )
+    except UsageProblem as error:
+        # It names the flag; what was not typed is named by where it stands, and is no mistake in typing.
+        for flag, name in _FLAGS.items():
+            source, _, label = loaded.origins[name].partition(" ")
+            if error.message.startswith(flag) and source != "flag":
+                place = label if source == "environment" else f"{label}: {name}"
+                raise ConfigError(place + error.message.removeprefix(flag), hint=error.hint) from error
+        raise
+
+
+_FLAGS = {"--validate-retries": "validate_retries", "--validate": "validators", "--regex": "regex"}
