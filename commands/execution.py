@@ -149,7 +149,7 @@ class _Run:
         )
         breaker = Breaker()
         sinks = create_sinks(
-            _render_options(self._options, settings),
+            _render_options(self._options, settings, is_guarded=guards.rules is not None),
             clock=monotonic,
             started_s=started_s,
             snapshot=recorder.snapshot,
@@ -259,14 +259,15 @@ def _flags(options: Mapping[str, Any]) -> dict[str, object]:
     return flags
 
 
-def _render_options(options: Mapping[str, Any], settings: Settings) -> RenderOptions:
+def _render_options(options: Mapping[str, Any], settings: Settings, *, is_guarded: bool) -> RenderOptions:
     from utils.render.sink import RenderOptions
 
     return RenderOptions(
         mode=options["mode"] or "text",
         quiet=options["quiet"],
-        # What must fit a form is shown as it is: drawn Markdown would take its asterisks away.
-        raw=options["raw"] or any((settings.json_schema, settings.regex, settings.grammar)),
+        # Drawn Markdown is another text than the one that was judged: without its backslashes, asterisks and entities
+        # what no rule found may be a secret, and what fits a schema may not fit it any more.
+        raw=options["raw"] or is_guarded or any((settings.json_schema, settings.regex, settings.grammar)),
         color=settings.color,
         monitor=settings.monitor_performance,
     )

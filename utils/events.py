@@ -155,6 +155,11 @@ class Finished:
 
     finish_reason: str
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the token limit ended the answer, wherever it was."""
+        return self.finish_reason.lower() in ("length", "max_tokens", "model_length")
+
 
 @dataclass(frozen=True, slots=True)
 class Blocked:

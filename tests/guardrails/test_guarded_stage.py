@@ -179,7 +179,7 @@ class Fake:
             raise self.error
         return self.events
 
-    def finish(self) -> list[GuardEvent]:
+    def finish(self, *, is_cut: bool = False) -> list[GuardEvent]:
         return self.feed("")
 
     def cancel(self) -> int:
@@ -252,3 +252,38 @@ def test_a_consumer_that_goes_away_closes_the_stream_and_drops_the_tail() -> Non
     asyncio.run(run())
     assert stream.closed == 1
     assert [f.dropped_chars for f in figures] == [3]
+
+
+@pytest.mark.parametrize("limit", ["length", "LENGTH", "max_tokens"])
+@pytest.mark.parametrize(
+    ("pieces", "shown"),
+    [
+        (["card 4111 1111 1111 ", "111"], "card "),
+        (["key sk-abc", "def"], "key "),
+        (["all said. "], "all said. "),
+        (["card 4111 1111 1111 1111"], "card [CARD]"),
+        (["mail bob@exam", "ple.com and o"], "mail [EMAIL] and "),
+    ],
+)
+def test_what_might_have_become_a_match_is_dropped_where_the_token_limit_cuts(
+    limit: str, pieces: list[str], shown: str
+) -> None:
+    figures: list[GuardStatistics] = []
+    stream = Script([*map(TextDelta, pieces), Finished(limit)])
+    events = drain(stream, on_statistics=lambda answer, reasoning: figures.append(answer))
+    text = "".join(e.text if isinstance(e, TextDelta) else e.replacement for e in events[:-1])  # type: ignore[union-attr]
+    assert (text, events[-1]) == (shown, Finished(limit))
+    whole = drain(Script([*map(TextDelta, pieces), STOP]))
+    tail = "".join(e.text if isinstance(e, TextDelta) else e.replacement for e in whole[:-1])  # type: ignore[union-attr]
+    assert figures[0].dropped_chars == len(tail) - len(shown)
+
+
+def test_a_retry_begins_the_reasoning_anew() -> None:
+    events = [
+        ReasoningDelta("the key is sk-abcdefghijklmnop"[:20]),
+        Retrying(2, 0.0, LOST),
+        ReasoningDelta("the key is sk-abcdefghijklmnop"),
+        STOP,
+    ]
+    shown = [e.text for e in drain(Script(events)) if isinstance(e, ReasoningDelta)]
+    assert "".join(shown) == "the key is the key is [KEY]"

@@ -165,7 +165,7 @@ class Steps:
         self.held_chars = min(next(self._held), self.held_chars + len(text))
         return []
 
-    def finish(self) -> list[GuardEvent]:
+    def finish(self, *, is_cut: bool = False) -> list[GuardEvent]:
         self.held_chars = 0
         return []
 

@@ -343,7 +343,7 @@ class Stars:
         self._held = text[-1:]
         return self._events(text[:-1])
 
-    def finish(self) -> list[GuardEvent]:
+    def finish(self, *, is_cut: bool = False) -> list[GuardEvent]:
         assert not self._is_ended
         self._is_ended = True
         text, self._held = self._held, ""

@@ -225,7 +225,7 @@ class TestPlainTerminalSink:
         return report()
 
     def test_control_sequences_are_made_harmless(self) -> None:
-        assert self.show("a\x1b[2J", "b\r\n\x07") == "a\\x1b[2Jb\n\\x07\n"
+        assert self.show("a\x1b[2J", "b\r\n\x07") == "a\\x1b[2Jb \n\\x07\n"
 
     def test_a_notice_starts_a_line_of_its_own_and_the_answer_goes_on(self) -> None:
         assert self.show("half", None, " rest\n", None, "x") == "half\nnotice\n rest\nnotice\nx\n"

@@ -71,7 +71,7 @@ class Scripted:
             self.script = [GuardStateError("used after a block")]
         return list(step)
 
-    def finish(self) -> list[GuardEvent]:
+    def finish(self, *, is_cut: bool = False) -> list[GuardEvent]:
         return self.feed("")
 
     def cancel(self) -> int:

@@ -27,8 +27,11 @@ class Guard(Protocol):
         """Read the next piece of raw text."""
         ...
 
-    def finish(self) -> list[GuardEvent]:
-        """The text is whole: decide trailing boundaries and release the tail."""
+    def finish(self, *, is_cut: bool = False) -> list[GuardEvent]:
+        """The text ends: decide trailing boundaries and release the tail.
+
+        *is_cut*: it ends in the middle, because a limit was reached. What might have become a match is dropped.
+        """
         ...
 
     def cancel(self) -> int:

@@ -89,6 +89,7 @@ class Redactor:
         self._found: list[Match] = []
         self._held = ""
         self._decided = 0
+        self._live = NOT_LIVE  # the first raw live position after what was read last
         self._runs: list[_Run] = []
         self._block: _Label | None = None
         self._block_start = NOT_LIVE
@@ -129,8 +130,10 @@ class Redactor:
             self._held_max = held
         return self._take_events()
 
-    def finish(self) -> list[GuardEvent]:
-        """The stream is whole: decide what waits for a trailing boundary and release the tail.
+    def finish(self, *, is_cut: bool = False) -> list[GuardEvent]:
+        """The stream ends: decide what waits for a trailing boundary and release the tail.
+
+        *is_cut*: a limit ended it, so what is live stays a secret that nobody finished: it is dropped.
 
         Raises: GuardStateError if the stream has ended already; any error of a rule. State afterwards: ended.
         """
@@ -141,9 +144,11 @@ class Redactor:
             self._hiding.finish(self._offsets.folded, found)
             self._collect()
             self._tell(self._flags.finish(self._offsets))
-            self._release(self._block_start)
+            self._release(min(self._block_start, self._live) if is_cut else self._block_start)
             if self._block is not None:
                 self._end_blocked(self._block)
+            elif is_cut:
+                self._drop()
         except BaseException:
             self.cancel()
             raise
@@ -194,6 +199,7 @@ class Redactor:
         live = self._hiding.scan(folded, base, found)
         if live != NOT_LIVE and not self._is_even:
             live = offsets.start(live)
+        self._live = live
         self._held += piece
         if found:
             self._collect()

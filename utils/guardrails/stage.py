@@ -17,6 +17,7 @@ from utils.events import (
     Flagged,
     ReasoningDelta,
     Redacted,
+    Retrying,
     TerminalEvent,
     TextDelta,
     TokenLogprob,
@@ -46,9 +47,11 @@ async def guarded(
     text was held. They also say what each rule's findings led to (`RuleFindings.action`).
 
     Order: other events pass at once; they never overtake released text, and held text stays held, also across
-    `Interrupted` and `Resumed`, so a secret that a failure cuts in half is still caught. At `Finished` the held tails
-    are released first; at `Aborted`, at a rule's `Blocked`, and if the consumer goes away, they are dropped. A guard
-    that raises, and a stream that ends without a terminal event, end with `Aborted`: nothing more is shown.
+    `Interrupted` and `Resumed`, so a secret that a failure cuts in half is still caught. `Retrying` begins the
+    reasoning anew, so what is held of it is dropped. At `Finished` the held tails are released first, unless the token
+    limit cut the answer: then what might have become a match is dropped. At `Aborted`, at a rule's `Blocked`, and if
+    the consumer goes away, they are dropped. A guard that raises, and a stream that ends without a terminal event, end
+    with `Aborted`: nothing more is shown.
 
     Token detail stays whole with a delta that is released alone and verbatim. Elsewhere the tokens' texts, which would
     tell what the guard removes, are blanked; their probabilities go on with the next text, so confidence stays known.
@@ -96,8 +99,8 @@ class _Channel:
         self.feed = self._hold.feed if self._hold is not None else guard.feed
         self.actions: dict[str, FindingAction] = {}
 
-    def finish(self) -> list[GuardEvent]:
-        events = self.guard.finish()
+    def finish(self, *, is_cut: bool) -> list[GuardEvent]:
+        events = self.guard.finish(is_cut=is_cut)
         self._note_end()
         return events
 
@@ -145,11 +148,16 @@ class _Guards:
                     if self._reasoning is None:
                         self._reasoning = _Channel(self._reasoning_factory(), self._clock)
                     return self._ended(_reasoning_events(self._reasoning.feed(event.text), self._reasoning.actions))
+                case Retrying():
+                    if self._reasoning is not None:
+                        self._reasoning.cancel()
+                        self._reasoning = None
+                    return [event], None
                 case Finished():
                     shown: list[Event] = []
                     if self._reasoning is not None:
-                        shown += _reasoning_events(self._reasoning.finish(), self._reasoning.actions)
-                    shown += self._answer_events(self._answer.finish(), None)
+                        shown += _reasoning_events(self._reasoning.finish(is_cut=event.is_cut), self._reasoning.actions)
+                    shown += self._answer_events(self._answer.finish(is_cut=event.is_cut), None)
                     passed, blocked = self._ended(shown)
                     return passed, blocked or event
                 case Blocked() | Aborted():

@@ -47,14 +47,14 @@ class ScreenedGuard:
         self._held_max = max(self._held_max, held)
         return events
 
-    def finish(self) -> list[GuardEvent]:
-        """The text is whole: release both tails, unless one blocks. Raises: as `feed`. State afterwards: ended."""
+    def finish(self, *, is_cut: bool = False) -> list[GuardEvent]:
+        """The text ends: release both tails, unless one blocks. Raises: as `feed`. State afterwards: ended."""
         if self._is_ended:
             raise GuardStateError("finish() after the end of the stream")
         try:
             events = self._passed(self._screen.finish())
             if not self._is_ended:
-                events += self._guard.finish()
+                events += self._guard.finish(is_cut=is_cut)
         except BaseException:
             self.cancel()
             raise

@@ -13,8 +13,9 @@ _ESCAPES: dict[int, str] = {
     **{code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))},
     **{code: f"\\u{code:04x}" for code in _BIDI_CONTROLS},
     # Alone a carriage return lets text overwrite what stands before it on the line; before a newline, where nearly
-    # all of them stand (code with CRLF line ends), an escape would be noise. Left out it is harmless in both places.
-    0x0D: "",
+    # all of them stand (code with CRLF line ends), an escape would be noise. A space keeps apart what it stood
+    # between: a guard has judged the text with it.
+    0x0D: " ",
 }
 del _ESCAPES[0x09], _ESCAPES[0x0A]
 _HARMFUL = re.compile(f"[{re.escape(''.join(map(chr, _ESCAPES)))}]")
@@ -25,7 +26,7 @@ def make_harmless(text: str) -> str:
     r"""*text* with every control character a terminal could obey replaced by a visible escape.
 
     C0 controls except newline and tab, DEL, C1 controls, and the bidirectional embeddings, overrides and isolates
-    become `\x1b` or `\u202e`; carriage returns are left out. Each character is judged alone, so the result does not
+    become `\x1b` or `\u202e`; carriage returns become spaces. Each character is judged alone, so the result does not
     depend on how the text was cut: make_harmless(a + b) == make_harmless(a) + make_harmless(b). Idempotent.
     """
     if _HARMFUL.search(text) is None:

@@ -15,7 +15,6 @@ __all__ = ["LIMIT_HINT", "OnViolation", "validated"]
 OnViolation = Callable[[Violation], None]
 """Is told of the violation that ended an answer."""
 
-_CUT_BY_LIMIT = {"length", "max_tokens", "model_length"}
 LIMIT_HINT = "raise --max-tokens, or ask for less"
 """What to do about an answer that the token limit cut."""
 
@@ -68,9 +67,9 @@ class _Checks:
                     if found is None:
                         return event, None
                     return _cut(event, found.position - start), self._failed(found)
-                case Finished(finish_reason=reason):
+                case Finished():
                     found = _first([validator.finish() for validator in self._validators])
-                    return None, event if found is None else self._failed(found, reason.lower() in _CUT_BY_LIMIT)
+                    return None, event if found is None else self._failed(found, event.is_cut)
                 case Blocked() | Aborted():
                     return None, event
                 case _:
