@@ -12,7 +12,6 @@ import re
 import select
 import shlex
 import stat
-import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from urllib.parse import urlsplit
 
 from utils.embedded_model.spec import home_directory
 from utils.errors import AppError, ConfigError, UsageProblem
+from utils.toml_limits import TomlLimitError, toml_table
 from utils.wording import mask_key_like, nearest, shown
 
 __all__ = [
@@ -338,11 +338,9 @@ def _parse(path: Path, data: bytes) -> dict[str, object]:
     if "\0" in text:
         raise ConfigError(f"{path}: is a binary file, not TOML", hint="name another file with --config")
     try:
-        return tomllib.loads(text)
-    except RecursionError:
-        raise ConfigError(
-            f"{path}: is nested too deeply", hint="a settings file is a flat list of `name = value`"
-        ) from None
+        return toml_table(text)
+    except TomlLimitError as exc:
+        raise ConfigError(f"{path}: {exc}", hint="a settings file is a flat list of `name = value`") from None
     except ValueError as exc:  # also what `int` raises for a number of thousands of digits
         found = _TOML_POSITION.search(str(exc))
         reason = mask_key_like(str(exc)[: found.start()] if found else "a value cannot be used")

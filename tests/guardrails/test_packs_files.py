@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from hypothesis import strategies as st
 
 from utils.errors import ConfigError
 from utils.events import Redacted
-from utils.guardrails.packs import BUILTIN, FILE_BYTES_MAX, load_pack
+from utils.guardrails.fold import fold
+from utils.guardrails.packs import BUILTIN, FILE_BYTES_MAX, RULES_MAX, load_pack
 from utils.guardrails.patterns import CardPattern, EmailPattern, KeywordsPattern, RegularPattern
 from utils.guardrails.policy import DEFAULT_PACKS, compile_rules
 from utils.guardrails.redactor import Redactor
+from utils.guardrails.scanners import Match
 from utils.guardrails.verifiers import VERIFIERS
 
 RULE = 'name = "mine"\n[[rule]]\nid = "one"\n'
@@ -125,6 +128,11 @@ def test_the_words_of_a_pack_are_looked_for_beside_it(tmp_path: Path) -> None:
         (GOOD + "match = 'x'\n", "rule 'one': 'match' is not a list of texts, but a text", ""),
         (GOOD + "match = ['x', 3]\n", "rule 'one': 'match' item 2 is not a text, but a number", ""),
         (GOOD + "action = 'mask'\nreplacement = 'xx'\n", "'replacement' has 2 characters", "a mask is one character"),
+        (GOOD + 'description = "a\\u001b[31mb"\n', "rule 'one': 'description' has a character that is not", "one line"),
+        (GOOD + 'description = "a\\nb"\n', "rule 'one': 'description' has a character that is not printable", ""),
+        ('description = "a\\u202eb"\n' + GOOD, "'mine.toml': 'description' has a character that is not printable", ""),
+        (RULE + f"pattern = '{'a' * 10_001}'\n", "'pattern' has more than 10,000 characters at position 10000", ""),
+        (f"a{'.a' * 40_000} = 1\n", "is not valid TOML: it has a dotted key of more than 100 parts", ""),
         (GOOD + 'replacement = "a\\nb"\n', "'replacement' must be printable", ""),
         (RULE + "pattern = 'ab(?=c)'\n", "rule 'one': 'pattern' has look-ahead at position 2", "no look-around"),
         (RULE + "pattern = '(?<!x)y'\n", "'pattern' has look-behind at position 0", "no look-around"),
@@ -152,6 +160,59 @@ def test_a_mistake_is_told_with_file_rule_key_and_place(text: str, message: str,
     assert error.message.startswith("guard pack 'mine.toml'")
     assert message in error.message
     assert hint in error.hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        RULE + f"keywords_file = '{'A' * 300_000}'\n",
+        GOOD + f"{'A' * 300_000} = 1\n",
+        GOOD + f"action = '{'A' * 300_000}'\n",
+        GOOD + f"replacement = '{'A' * 300_000}'\n",
+        f"name = 'mine'\n[[rule]]\nid = '{'A' * 300_000}'\npattern = 'x'\n",
+        RULE + f"pattern = '(?P<{'A' * 9_000}'\n",
+        RULE + f"pattern = '{'{' * 300_000}'\n",
+    ],
+)
+def test_an_error_is_short_however_long_the_value(text: str) -> None:
+    error = refusal(write(text))
+    assert len(error.message) + len(error.hint) < 400
+
+
+def test_a_long_file_name_is_quoted_in_part() -> None:
+    assert len(refusal("A" * 100_000).message) < 300
+
+
+@pytest.mark.parametrize("unit", ["{", "{1", "(?:a)", "[a", "(a", "a|", "\\U"])
+def test_a_pattern_of_any_length_is_judged_quickly(unit: str) -> None:
+    started = time.perf_counter()
+    for length in (10_000, 1_000_000):
+        source = unit * (length // len(unit))
+        try:
+            load_pack(write(RULE + f"pattern = '{source}'\n"))
+        except ConfigError as error:
+            assert "'pattern' has" in error.message
+    assert time.perf_counter() - started < 1
+
+
+def test_a_brace_that_counts_nothing_stands_for_itself_and_its_scan_is_linear() -> None:
+    for text in ("a{", "a{}", "a{,}", "a{x}", "a{1", "a{1,2", "a{,,}", "a{1,2,3}", "a{\u0661}"):
+        found: list[Match] = []
+        scanner = RegularPattern(f"{text}z").scanner()
+        scanner.scan("".join(fold(text)) + "z", 0, found)
+        assert found, text
+
+
+def rules_of(count: int) -> str:
+    return "name = 'mine'\n" + "".join(f"[[rule]]\nid = 'a{n}'\nkeywords = ['x']\n" for n in range(count))
+
+
+def test_the_number_of_rules_is_limited_and_many_rules_load_quickly() -> None:
+    started = time.perf_counter()
+    assert len(load_pack(write(rules_of(RULES_MAX))).rules) == RULES_MAX
+    assert time.perf_counter() - started < 2
+    error = refusal(write(rules_of(RULES_MAX + 1)))
+    assert error.message == "guard pack 'mine.toml': 'rule' holds more than 10,000 rules"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -477,6 +478,41 @@ def test_a_missing_file_and_a_directory_are_told_apart(load: Any, tmp_path: Path
         load(tmp_path)
     with pytest.raises(ConfigError, match="cannot be read"):
         load(Path("a\0b"))
+
+
+@pytest.mark.parametrize("load", [load_json_schema, load_grammar])
+def test_a_pipe_and_a_device_are_refused_and_not_waited_for(load: Any, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(ConfigError, match="is not a regular file"):
+            load(path)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"$ref": "#"},
+        {"allOf": [{"$ref": "#"}]},
+        {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"},
+    ],
+)
+def test_a_schema_that_only_refers_to_itself_is_refused(value: Any) -> None:
+    with pytest.raises(ConfigError, match="no answer can satisfy it"):
+        compile_json_schema(value, source="a.json")
+
+
+@pytest.mark.parametrize("grammar", ["start: start", "start: a\na: b\nb: a", 'start: start "x"'])
+def test_a_grammar_that_only_refers_to_itself_is_refused(grammar: str, tmp_path: Path) -> None:
+    (tmp_path / "g.lark").write_text(grammar)
+    with pytest.raises(ConfigError, match="no answer can satisfy it"):
+        load_grammar(tmp_path / "g.lark")
+
+
+@pytest.mark.parametrize("grammar", ['start: ""', 'start: start "x" | "x"', 'start: "x" start | "y"', "start: /é*/"])
+def test_a_grammar_that_something_satisfies_is_used(grammar: str, tmp_path: Path) -> None:
+    (tmp_path / "g.lark").write_text(grammar)
+    load_grammar(tmp_path / "g.lark")
+    compile_json_schema({"type": "object", "properties": {"a": {"$ref": "#"}}}, source="a.json")
 
 
 def test_a_schema_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:

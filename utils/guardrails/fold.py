@@ -3,7 +3,8 @@
 Each code point is folded on its own: compatibility decomposition (NFKD), marks and default-ignorable code points
 dropped, decimal digits of all scripts and non-ASCII look-alikes of ASCII characters mapped to ASCII. Latin letters with
 strokes, hooks and the like become the letter that their Unicode name tells; small capitals, and letters in white on
-black, become capitals. Case is kept and ASCII never changes. What a code point folds to does not depend on its
+black, become capitals. Case is kept, but the two forms of a letter may fold to different letters (Greek eta: `n`, `H`);
+`case_variants` is for those who look for both. ASCII never changes. What a code point folds to does not depend on its
 neighbours, so folding needs no hold-back, and a match found in the folded text has exact offsets in the raw text.
 
 Limits: the table of look-alikes is hand-chosen (Cyrillic, Greek, Armenian, Cherokee and Latin letters that most fonts
@@ -18,7 +19,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["fold", "fold_character", "is_word", "lower_character", "lower_text"]
+__all__ = ["case_variants", "fold", "fold_character", "is_word", "lower_character", "lower_text"]
 
 _LOOKALIKES = (
     # Cyrillic
@@ -27,6 +28,7 @@ _LOOKALIKES = (
     # Greek
     ("αΑΒεΕΖηΗιΙκΚΜνΝοΟρΡΤτυΥχΧγωΧ", "aABeEZnHiIkKMvNoOpPTtuYxXywX"),
     ("ϲϹϳͿ", "cCjJ"),
+    ("ς", "σ"),  # the same letter at the end of a word
     # Armenian, Cherokee, Lisu
     ("օոսհցզՍՕԼԱ", "onuhgqUOLU"),
     ("ᎪᏴᏟᎬᎻᎫᏦᏞᎷᏢᏒᏚᎢᏙᏔᏃ", "ABCEHJKLMPRSTVWZ"),
@@ -143,6 +145,23 @@ def fold_character(character: str) -> str:
 def fold(text: str) -> list[str]:
     """What each code point of *text* folds to."""
     return [_folds[character] for character in text]
+
+
+def case_variants(text: str) -> list[str]:
+    """*text* folded, then its other forms: in lower case, in capitals, with capitals first. No two fold alike.
+
+    Compared without case, as `lower_text` does. What folds to nothing is left out.
+    """
+    raws = [text]
+    if not text.isascii():
+        # the last differs from capitals for letters that have a form for titles (Greek with an iota below)
+        raws += text.lower(), text.upper(), text.capitalize(), text.title(), "".join(map(str.title, text))
+    forms: dict[str, str] = {}
+    for raw in raws:
+        folded = "".join(fold(raw))
+        if folded:
+            forms.setdefault(lower_text(folded), folded)
+    return list(forms.values())
 
 
 def is_word(character: str) -> bool:

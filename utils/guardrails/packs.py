@@ -25,14 +25,18 @@ from utils.guardrails.patterns import CardPattern, EmailPattern, KeywordsPattern
 from utils.guardrails.rules import MASK, Action, Rule, Severity
 from utils.guardrails.scanners import Pattern
 from utils.guardrails.verifiers import VERIFIERS
+from utils.toml_limits import TomlLimitError, toml_table
 
-__all__ = ["BUILTIN", "FILE_BYTES_MAX", "Pack", "PackRule", "load_pack"]
+__all__ = ["BUILTIN", "FILE_BYTES_MAX", "RULES_MAX", "Pack", "PackRule", "load_pack"]
 
 BUILTIN = ("pii", "secrets", "profanity", "injection")
 """Names of the packs that come with the program."""
 
 FILE_BYTES_MAX = 4 << 20
 """Largest pack or keywords file."""
+
+RULES_MAX = 10_000
+"""The most rules of a pack."""
 
 _DIRECTORY = Path(__file__).with_name("packs")
 _SCANNERS: Mapping[str, Callable[[], Pattern]] = {"email": EmailPattern, "payment_card": CardPattern}
@@ -46,6 +50,8 @@ _RULE_KEYS = (
     *(*_SOURCES, *_REFINEMENTS, "match", "no_match"),
 )
 _REPLACEMENT_MAX = 200
+_QUOTED_MAX = 100
+_PATH_QUOTED_MAX = 200
 _name = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _toml_place = re.compile(r"\(at (?:line \d+, column \d+|end of document)\)")
 _quoting = re.compile(r"Cannot |Illegal |invalid character|Duplicate")
@@ -76,7 +82,7 @@ def load_pack(name_or_file: str) -> Pack:
     if name_or_file in BUILTIN:
         return _load_builtin(name_or_file)
     path = Path(name_or_file)
-    what = f"guard pack {name_or_file!r}"
+    what = f"guard pack {_quoted(name_or_file, _PATH_QUOTED_MAX)}"
     if not name_or_file or not _exists(path):
         raise ConfigError(f"{what} is neither a built-in pack nor a file", hint=_missing_hint(name_or_file))
     return _parse(_read(path, what), name_or_file, path, is_trusted=False)
@@ -106,7 +112,13 @@ def _missing_hint(name: str) -> str:
 def _near(word: str, known: tuple[str, ...]) -> str:
     from difflib import get_close_matches
 
-    return "".join(get_close_matches(word, known, n=1, cutoff=0.6))
+    return "".join(get_close_matches(word[:64], known, n=1, cutoff=0.6))
+
+
+def _quoted(value: str, longest: int = _QUOTED_MAX) -> str:
+    """*value* as errors quote it: at most *longest* characters of it, from its start and its end."""
+    half = longest // 2
+    return repr(value if len(value) <= longest else f"{value[:half]}...{value[-half:]}")
 
 
 def _read(path: Path, what: str) -> str:
@@ -131,29 +143,33 @@ def _read(path: Path, what: str) -> str:
 
 
 def _parse(text: str, origin: str, path: Path, *, is_trusted: bool) -> Pack:
-    what = f"guard pack {origin!r}"
+    what = f"guard pack {_quoted(origin, _PATH_QUOTED_MAX)}"
     try:
-        table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        table = tomllib.loads(text) if is_trusted else toml_table(text)
+    except TomlLimitError as error:
+        raise ConfigError(f"{what} is not valid TOML: it {error}", hint=_TOML_HINT) from None
+    except ValueError as error:  # also what `int` raises for a number of thousands of digits
         raise ConfigError(f"{what} is not valid TOML: {_toml_reason(error)}", hint=_TOML_HINT) from None
     entry = _Entry(table, what, path)
     entry.refuse_unknown(_PACK_KEYS)
     name = entry.name("name")
-    description = entry.text("description", "")
+    description = entry.printable("description")
     rules: list[Any] = entry.take("rule", list, "an array of tables, [[rule]]", [])
     if not rules:
         raise entry.error("rule", "is missing: a pack needs at least one [[rule]]")
-    checked: list[PackRule] = []
+    if len(rules) > RULES_MAX:
+        raise entry.error("rule", f"holds more than {RULES_MAX:,} rules", "split it into several packs")
+    checked: dict[str, PackRule] = {}
     for number, value in enumerate(rules, 1):
         if not isinstance(value, dict):
             raise entry.error("rule", "is not an array of tables, [[rule]]")
         own = value.get("id")
         label = f"{what}, rule {own!r}" if isinstance(own, str) and _name.fullmatch(own) else f"{what}, rule {number}"
         rule = _rule(_Entry(value, label, path), name, is_trusted=is_trusted)
-        if any(rule.rule.id == other.rule.id for other in checked):
+        if rule.rule.id in checked:
             raise ConfigError(f"{label}: two rules have this id", hint="give each rule an id of its own")
-        checked.append(rule)
-    return Pack(name, description, origin, tuple(checked))
+        checked[rule.rule.id] = rule
+    return Pack(name, description, origin, tuple(checked.values()))
 
 
 _TOML_HINT = "patterns stand in single quotes: pattern = 'a\\d+'"
@@ -163,8 +179,8 @@ def _toml_reason(error: Exception) -> str:
     """Without anything that the file holds: it may be any file."""
     reason = str(error)
     place = _toml_place.search(reason)
-    if isinstance(error, RecursionError) or place is None:
-        return "it is nested too deeply" if isinstance(error, RecursionError) else "it cannot be parsed"
+    if place is None:
+        return "it cannot be parsed"
     told = reason[: place.start()].strip()
     return f"{'' if _quoting.search(told) else told} {place.group()}".strip()
 
@@ -205,6 +221,13 @@ class _Entry(NamedTuple):
 
     def text(self, key: str, default: str | None = None) -> str:
         return self.take(key, str, "a text", default)
+
+    def printable(self, key: str) -> str:
+        """A text for the terminal, where control characters and marks of direction would act; "" if left out."""
+        value = self.text(key, "")
+        if not value.isprintable():
+            raise self.error(key, "has a character that is not printable", "write it as one line of plain text")
+        return value
 
     def name(self, key: str) -> str:
         value = self.text(key)
@@ -258,7 +281,7 @@ def _rule(entry: _Entry, pack: str, *, is_trusted: bool) -> PackRule:
         replacement,
         _pattern(entry, sources[0], is_trusted=is_trusted),
         action,
-        entry.text("description", ""),
+        entry.printable("description"),
         entry.choice("severity", _SEVERITIES, "medium"),
     )
     return PackRule(rule, entry.texts("match", []), entry.texts("no_match", []))
@@ -306,7 +329,7 @@ _PATTERN_HINT = (
 
 def _words(entry: _Entry) -> tuple[str, ...]:
     given = entry.text("keywords_file")
-    text = _read(entry.path.parent / given, f"{entry.what}: the keywords file {given!r}")
+    text = _read(entry.path.parent / given, f"{entry.what}: the keywords file {_quoted(given)}")
     if "\0" in text:
         raise entry.error("keywords_file", "names a binary file", "give a text file with one keyword a line")
     return tuple(line.strip() for line in text.splitlines() if line.strip())

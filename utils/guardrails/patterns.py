@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from utils.guardrails.automaton import check_rule
-from utils.guardrails.fold import fold, lower_text
+from utils.guardrails.fold import case_variants, fold, lower_text
 from utils.guardrails.keywords import KeywordMatcher
 from utils.guardrails.literal import LiteralPattern
 from utils.guardrails.personal import CardPattern, EmailPattern
@@ -85,13 +85,18 @@ class KeywordsPattern:
         object.__setattr__(self, "words", tuple(self.words))
 
     def folded(self) -> list[str]:
-        """The keywords as the automaton knows them. Raises: PatternError if there is none, or one folds to nothing."""
+        """The keywords as the automaton knows them: without case, each in all forms that fold differently.
+
+        Raises: PatternError if there is none, or one folds to nothing.
+        """
         if not self.words:
             raise PatternError("no keyword", 0)
         folded = ["".join(fold(word)) for word in self.words]
         if "" in folded:
             raise PatternError("a keyword without a visible character", folded.index(""))
-        return list(map(lower_text, folded)) if self.ignore_case else folded
+        if not self.ignore_case:
+            return folded
+        return list(dict.fromkeys(lower_text(form) for word in self.words for form in case_variants(word)))
 
     def scanner(self) -> Scanner:
         """A scanner of this pattern alone, at the start of a stream. Raises: PatternError."""

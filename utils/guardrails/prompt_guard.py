@@ -7,6 +7,7 @@ them. An empty list of findings does not say that a prompt is harmless.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ from utils.guardrails.prompt_characters import (
     likely_overflow,
     size_problem,
 )
-from utils.guardrails.prompt_hidden import Hidden, hidden_characters
+from utils.guardrails.prompt_hidden import Hidden, Spelled, hidden_characters, spelled_out
 from utils.guardrails.prompt_sample import shape
 from utils.guardrails.rules import RuleSet, Severity, Span
 
@@ -48,7 +49,8 @@ class Finding:
 
     *sample*: the shape of the first place (see prompt_sample.py), never its text; for `context` the two numbers.
     *revealed*: for a person's eyes only, what invisible characters spell, at most `REVEALED_CHARS` characters and each
-    of them printable; "" if it holds a secret. It is prompt text, so `as_json` and `repr` leave it out.
+    of them printable; "" if anything hidden there holds a secret or personal data (a rule `pii.`). It is prompt text,
+    so `as_json` and `repr` leave it out.
     """
 
     rule: str
@@ -95,7 +97,8 @@ def check_prompt(prompt: str, system: str | None, policy: PromptPolicy) -> Promp
     Findings, in this order, at most one for each rule and place: *secrets*; hidden characters (`bidi_control`,
     `unicode_tag`, `variation_selector`, `zero_width`, `private_use`); *advisory*; `context`, if the prompt and
     the whole answer probably do not fit. The actions of the rules do not matter. Text that hidden characters spell is
-    judged like the prompt: what is found in it is severe, and stands at the characters that spell it.
+    judged like the prompt, alone and together with the visible text around it: what is found in it is severe, and
+    stands at the characters that spell it.
     """
     limits, secrets = policy.limits, policy.secrets
     parts: list[tuple[Place, str]] = [("prompt", prompt)]
@@ -107,12 +110,17 @@ def check_prompt(prompt: str, system: str | None, policy: PromptPolicy) -> Promp
     if rejection is not None:
         return PromptVerdict((), rejection)
     hidden = {place: tuple(hidden_characters(text)) for place, text in parts}
-    kept = [finding for place, text in parts for finding in _by_rules(place, text, hidden[place], secrets)]
+    spelled = {place: spelled_out(text) for place, text in parts}
+    secret = {place: _in_hidden(hidden[place], spelled[place], secrets) for place, _ in parts}
+    advice = {place: _in_hidden(hidden[place], spelled[place], policy.advisory) for place, _ in parts}
+    kept = [finding for place, text in parts for finding in _by_rules(place, text, secret[place], secrets)]
     if kept and not policy.allow_secrets:
         rejection = _secret_problem(kept[0])
     findings = [*kept]
-    findings += [_hidden(place, found, secrets) for place, _ in parts for found in hidden[place]]
-    findings += [finding for place, text in parts for finding in _by_rules(place, text, hidden[place], policy.advisory)]
+    for place, _ in parts:
+        is_private = bool(secret[place]) or any(rule.startswith("pii.") for rule in advice[place])
+        findings += [_hidden(place, found, is_private=is_private) for found in hidden[place]]
+    findings += [finding for place, text in parts for finding in _by_rules(place, text, advice[place], policy.advisory)]
     if overflow := likely_overflow(prompt, system or "", limits):
         likely, room = overflow
         sample = f"about {likely:,} tokens, room for {room:,}"
@@ -120,23 +128,44 @@ def check_prompt(prompt: str, system: str | None, policy: PromptPolicy) -> Promp
     return PromptVerdict(tuple(findings[:FINDINGS_MAX]), rejection)
 
 
-def _by_rules(place: Place, text: str, hidden: tuple[Hidden, ...], rules: RuleSet) -> Iterator[Finding]:
-    """The findings of *rules*, in their order: in the text, and in what its hidden characters spell."""
+_Places = dict[str, list[tuple[int, int, str]]]
+"""By rule: [start, end) of the hidden characters, and the shape of what they spell."""
+
+
+def _in_hidden(hidden: tuple[Hidden, ...], spelled: Spelled, rules: RuleSet) -> _Places:
+    """What *rules* find in what hidden characters spell: each kind alone, then all together with the visible text."""
+    places: _Places = {}
     if not rules.rules:
-        return
-    visible = _grouped(rules.find(text))
-    spelled: dict[str, list[tuple[int, int, str]]] = {}
+        return places
     for found in hidden:
         start, end = found.spans[0]
         for span in rules.find(found.text) if found.text else ():
             sample = shape(found.text[span.raw_start : span.raw_end])
-            spelled.setdefault(span.rule, []).append((start, end, sample))
+            places.setdefault(span.rule, []).append((start, end, sample))
+    if not spelled.runs:
+        return places
+    alone = frozenset(places)
+    ends = [end for _, end, _, _ in spelled.runs]
+    for span in rules.find(spelled.text):
+        first = bisect_right(ends, span.raw_start)  # the first run that ends after the start of the match
+        if span.rule not in alone and first < len(ends) and spelled.runs[first][0] < span.raw_end:
+            _, _, start, end = spelled.runs[first]
+            sample = shape(spelled.text[span.raw_start : span.raw_end])
+            places.setdefault(span.rule, []).append((start, end, sample))
+    return places
+
+
+def _by_rules(place: Place, text: str, in_hidden: _Places, rules: RuleSet) -> Iterator[Finding]:
+    """The findings of *rules*, in their order: in the text, and in what its hidden characters spell."""
+    if not rules.rules:
+        return
+    visible = _grouped(rules.find(text))
     for rule in rules.rules:
         places = [(span.raw_start, span.raw_end, "") for span in visible.get(rule.id, ())]
-        places += spelled.get(rule.id, ())
+        places += in_hidden.get(rule.id, ())
         if places:
             start, end, sample = min(places)
-            severity: Severity = "high" if rule.id in spelled else rule.severity
+            severity: Severity = "high" if rule.id in in_hidden else rule.severity
             yield Finding(rule.id, place, start, end, len(places), severity, sample or shape(text[start:end]))
 
 
@@ -147,10 +176,10 @@ def _grouped(spans: tuple[Span, ...]) -> dict[str, list[Span]]:
     return groups
 
 
-def _hidden(place: Place, found: Hidden, secrets: RuleSet) -> Finding:
+def _hidden(place: Place, found: Hidden, *, is_private: bool) -> Finding:
     start, end = found.spans[0]
     revealed = ""
-    if found.text and not secrets.find(found.text):
+    if found.text and not is_private:
         revealed = "".join(c if c.isprintable() else " " for c in found.text[:REVEALED_CHARS])
         if len(found.text) > REVEALED_CHARS:
             revealed = revealed[:-1] + "…"

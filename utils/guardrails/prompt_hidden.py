@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from utils.guardrails.rules import Severity
 
-__all__ = ["Hidden", "hidden_characters"]
+__all__ = ["Hidden", "Spelled", "hidden_characters", "spelled_out"]
 
 
 class Hidden(NamedTuple):
@@ -25,17 +25,30 @@ class Hidden(NamedTuple):
     text: str = ""
 
 
+class Spelled(NamedTuple):
+    """*text* with each run of hidden characters in the place of which stands what it spells.
+
+    *runs*: (start, end) in *text*, (start, end) of the hidden characters; in order, and only runs that spell something.
+    """
+
+    text: str
+    runs: tuple[tuple[int, int, int, int], ...]
+
+
 _TAGS = re.compile("[\U000e0000-\U000e007f]+")
 _TAG_BASE = 0xE0000
 _FLAG = "\U0001f3f4"
 _FLAG_TAGS = {"".join(chr(_TAG_BASE + ord(c)) for c in region) + "\U000e007f" for region in ("gbeng", "gbsct", "gbwls")}
 
 _SELECTOR = "\ufe00-\ufe0f\U000e0100-\U000e01ef"
-# Legal is one after a character that has variants; no ASCII character has but digits, `#` and `*` (keycaps).
-_SELECTORS = re.compile(f"[{_SELECTOR}]{{4,}}|(?<=[A-Za-z .,;:!?'\"()\n-])[{_SELECTOR}]{{1,3}}")
-_SELECTORS_MIN = 4
-
 _JOINER = "\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2060-\u2065\u206a-\u206f\u3164\ufeff\uffa0"
+# Legal is one after a character that has variants; no ASCII character has but digits, `#` and `*` (keycaps).
+_SELECTORS = re.compile(
+    f"[{_SELECTOR}](?:[{_JOINER}]*+[{_SELECTOR}]){{3,}}|(?<=[A-Za-z .,;:!?'\"()\n-])[{_SELECTOR}]{{1,3}}"
+)
+_SELECTORS_MIN = 4
+_RUN = re.compile(f"[\U000e0000-\U000e007f]+|[{_SELECTOR}](?:[{_JOINER}]*+[{_SELECTOR}])*+")
+
 _UNASSIGNED = "\ufff0-\ufff8\U000e0080-\U000e00ff\U000e01f0-\U000e0fff"
 _ZERO_WIDTH = re.compile(f"[\u00ad{_JOINER}{_UNASSIGNED}]{{4,}}")
 _IN_WORD = re.compile("(?<=[A-Za-z0-9])[\u200b-\u200d\u2060\ufeff]{1,3}(?=[A-Za-z0-9])")
@@ -62,13 +75,34 @@ def hidden_characters(text: str) -> Iterator[Hidden]:
         yield Hidden("unicode_tag", spans, "high", "".join(_tag_text(text[start:end]) for start, end in spans))
     if spans := _spans(_SELECTORS, text):
         selectors = "".join(text[start:end] for start, end in spans)
-        if len(selectors) >= _SELECTORS_MIN:
+        if sum(_number(c) is not None for c in selectors) >= _SELECTORS_MIN:
             hidden = _selector_text(selectors)
             yield Hidden("variation_selector", spans, "high" if hidden else "medium", hidden)
     if spans := _zero_width(text):
         yield Hidden("zero_width", spans, "medium")
     if spans := _spans(_PRIVATE, text):
         yield Hidden("private_use", spans, "low")
+
+
+def spelled_out(text: str) -> Spelled:
+    """What a model that reads hidden characters as letters may read. Linear; never raises."""
+    parts: list[str] = []
+    runs: list[tuple[int, int, int, int]] = []
+    last = length = 0
+    for match in () if text.isascii() else _RUN.finditer(text):
+        start, end = match.span()
+        run = match.group()
+        if 0 <= ord(run[0]) - _TAG_BASE < 0x80:
+            spelled = "" if _is_flag(text, (start, end)) else _tag_text(run)
+        else:
+            spelled = _selector_text(run)
+        if spelled:
+            parts += text[last:start], spelled
+            length += start - last
+            runs.append((length, length + len(spelled), start, end))
+            length += len(spelled)
+            last = end
+    return Spelled("".join((*parts, text[last:])), tuple(runs))
 
 
 def _spans(pattern: re.Pattern[str], text: str) -> tuple[tuple[int, int], ...]:
@@ -84,17 +118,18 @@ def _tag_text(tags: str) -> str:
     return "".join(chr(ord(tag) - _TAG_BASE) for tag in tags if 0x20 <= ord(tag) - _TAG_BASE < 0x7F)
 
 
+def _number(character: str) -> int | None:
+    """Which of the 256 variation selectors *character* is."""
+    code = ord(character)
+    if 0xFE00 <= code <= 0xFE0F:
+        return code - 0xFE00
+    return code - 0xE0100 + 16 if 0xE0100 <= code <= 0xE01EF else None
+
+
 def _selector_text(selectors: str) -> str:
-    """The bytes that *selectors* number, as text; "" if they are not text. The first may only style its character."""
-    numbers = bytes(ord(c) - 0xFE00 if c <= "\ufe0f" else ord(c) - 0xE0100 + 16 for c in selectors)
-    for skipped in (0, 1):
-        try:
-            text = numbers[skipped:].decode()
-        except UnicodeDecodeError:
-            continue
-        if all(c.isprintable() or c in "\n\t\r" for c in text):
-            return text
-    return ""
+    """The bytes that *selectors* number, as text: what is no text, as a selector that only styles, is left out."""
+    numbers = bytes(number for number in map(_number, selectors) if number is not None)
+    return "".join(c for c in numbers.decode(errors="ignore") if c.isprintable() or c in "\n\t\r")
 
 
 def _zero_width(text: str) -> tuple[tuple[int, int], ...]:

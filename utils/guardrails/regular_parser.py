@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from utils.guardrails.fold import fold_character
+from utils.guardrails.fold import case_variants, fold_character
 from utils.guardrails.regular_syntax import (
     NOT_BOUNDARY,
     RANGE_MAX,
@@ -31,7 +31,10 @@ from utils.guardrails.regular_syntax import (
     literal,
 )
 
-__all__ = ["REPEAT_MAX", "parse"]
+__all__ = ["PATTERN_MAX", "REPEAT_MAX", "parse"]
+
+PATTERN_MAX = 10_000
+"""The most characters of a pattern."""
 
 REPEAT_MAX = 1000
 """The highest count of a repeat; the cap on automaton states refuses products of repeats."""
@@ -46,6 +49,7 @@ _ENDS = frozenset(("", "|", ")"))
 _PLAIN = r"[\0-#%-',\-/->@-Z\]_-z}-\x7f]"  # all of ASCII but $ ( ) * + . ? [ \ ^ { |
 _plain = re.compile(f"{_PLAIN}+").match
 _plain_group = re.compile(rf"(?:\?:)?({_PLAIN}+(?:\|{_PLAIN}+)*)\)").match
+_counts = re.compile(r"\{([0-9]*)(?:(,)([0-9]*))?\}").match
 _class = re.compile(r"\[\^?\]?(?:[^\]\\]|\\.)*\]", re.DOTALL).match
 _CLASSES_MAX = 4096
 _classes: dict[tuple[str, bool], CharSet] = {}  # of classes that were read without a mistake
@@ -56,6 +60,8 @@ def parse(source: str, *, ignore_case: bool = False) -> Regular:
 
     Raises: PatternError if it is not valid, or uses what cannot be matched while text streams.
     """
+    if len(source) > PATTERN_MAX:
+        raise PatternError(f"more than {PATTERN_MAX:,} characters", PATTERN_MAX)
     return _Parser(source, ignore_case).parse()
 
 
@@ -147,13 +153,13 @@ class _Parser:
         if c != "{":
             self.i += 1
             return (1, None) if c == "+" else (0, None if c == "*" else 1)
-        end = self.source.find("}", self.i)
-        low, comma, high = self.source[self.i + 1 : max(end, 0)].partition(",")
-        if end < 0 or not (low or high) or not all((n.isascii() and n.isdigit()) or not n for n in (low, high)):
+        counts = _counts(self.source, self.i)
+        low, comma, high = counts.groups("") if counts else ("", "", "")
+        if counts is None or not (low or high):
             return None  # a brace that stands for itself
         if len(low) > 9 or len(high) > 9:
             raise PatternError(f"a repeat of more than {REPEAT_MAX:,} (oversized)", self.i)
-        self.i = end + 1
+        self.i = counts.end()
         least = int(low or 0)
         return least, least if not comma else int(high) if high else None
 
@@ -213,7 +219,14 @@ class _Parser:
         folded = fold_character(character)
         if not folded:
             raise PatternError(f"U+{ord(character):04X}, which is dropped before matching,", at)
-        return self.text(folded)
+        if not self.ignore_case or character.isascii():
+            return self.text(folded)
+        forms = case_variants(character)
+        singles = {(ord(form), ord(form)) for form in forms if len(form) == 1}
+        items: list[Regular] = [Text(form, True) for form in forms if len(form) > 1]
+        if singles:
+            items.append(CharSet(tuple(sorted(singles)), ignore_case=True))
+        return items[0] if len(items) == 1 else Alternatives(tuple(items))
 
     def escape(self, at: int) -> Regular:
         c = self.peek()
@@ -278,12 +291,12 @@ class _Parser:
                 kind, high = self.class_member()
                 if kind or low > high:
                     raise PatternError("a bad range in a class", place)
-                ranges.update(_folded_range(ord(low), ord(high)))
+                ranges.update(_folded_range(ord(low), ord(high), self.ignore_case))
                 continue
             folded = fold_character(low)
             if len(folded) != 1:
                 raise PatternError(f"U+{ord(low):04X}, which does not fold to one character, in a class", place)
-            ranges.add((ord(folded), ord(folded)))
+            ranges.update(_folded(low, self.ignore_case))
         self.i += 1
         return CharSet(tuple(sorted(ranges)), kinds, negated, self.ignore_case)
 
@@ -308,12 +321,18 @@ def _of_kind(kind: str) -> CharSet:
     return CharSet(kinds=kind)
 
 
-def _folded_range(low: int, high: int) -> Iterator[tuple[int, int]]:
+def _folded(character: str, ignore_case: bool) -> Iterator[tuple[int, int]]:
+    """What *character* folds to, and its other forms if their case does not matter; only single characters."""
+    folds = case_variants(character) if ignore_case and not character.isascii() else (fold_character(character),)
+    yield from ((ord(fold), ord(fold)) for fold in folds if len(fold) == 1)
+
+
+def _folded_range(low: int, high: int, ignore_case: bool) -> Iterator[tuple[int, int]]:
     if low < 128:
         yield low, min(high, 127)
     start = max(low, 128)
     if high - start >= RANGE_MAX:
         yield start, high
     elif high >= start:
-        folds = {fold_character(chr(code)) for code in range(start, high + 1)}
-        yield from ((ord(c), ord(c)) for c in folds if len(c) == 1)
+        for code in range(start, high + 1):
+            yield from _folded(chr(code), ignore_case)

@@ -13,6 +13,7 @@ as it is, white space included. A Markdown fence around a document is a violatio
 from __future__ import annotations
 
 import json
+import stat
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -166,6 +167,10 @@ def _library() -> Any:
 def _read(path: Path, what: str, option: str) -> str:
     hint = f"name another file with {option}"
     try:
+        kind = path.stat().st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            # opening a pipe may wait for ever, and a device may have no end
+            raise ConfigError(f"{path}: is not a regular file", hint=f"give a file to {option}")
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
@@ -191,7 +196,8 @@ def _compiled(grammar: str, refused: str, hint: str, kind: type[AppError]) -> An
     def make() -> None:
         limits = library.LLParserLimits(max_items_in_row=_MAX_ITEMS_IN_ROW, verbose_errors=False)
         try:
-            made.append(library.LLMatcher(library.LLTokenizer("byte"), grammar, log_level=0, limits=limits))
+            matcher = library.LLMatcher(library.LLTokenizer("byte"), grammar, log_level=0, limits=limits)
+            made.append(_IMPOSSIBLE if _is_impossible(matcher) else matcher)
         except BaseException as error:  # a panic of the library is no Exception
             made.append(error)
 
@@ -205,11 +211,31 @@ def _compiled(grammar: str, refused: str, hint: str, kind: type[AppError]) -> An
     if not made:
         raise kind(f"{refused}: compiling it takes more than {_COMPILE_LIMIT_S:g} s", hint="simplify it")
     matcher = made[0]
+    if matcher is _IMPOSSIBLE:
+        raise kind(
+            f"{refused}: no answer can satisfy it",
+            hint="look for a part that allows nothing, such as a definition that only refers to itself",
+        )
     if isinstance(matcher, BaseException):
         raise kind(f"{refused}: {_one_line(matcher)}", hint="simplify it") from matcher
     if matcher.is_error():
         raise kind(f"{refused}: {_one_line(matcher.get_error())}", hint=hint)
     return matcher
+
+
+_IMPOSSIBLE = object()
+
+
+def _is_impossible(matcher: Any) -> bool:
+    """Whether no answer can even begin; one that begins and can never end is not noticed. 0.1 ms."""
+    if matcher.is_error() or matcher.is_accepting():
+        return False
+    fresh = matcher.deep_copy()  # an error would stay
+    mask = fresh.compute_bitmask()
+    if fresh.is_error():
+        # any other reason, such as a limit, does not tell
+        return str(fresh.get_error()).startswith("NoExtension")
+    return not any(mask[:32])
 
 
 def _advised(advice: str, introduction: str, quoted: str) -> str:
