@@ -37,8 +37,9 @@ def error_of_transport(error: Exception, target: str) -> AppError:
     causes = _causes(error)
     ours = _of_causes(causes, target)
     if any(getattr(cause, "simulated", False) for cause in causes):
-        ours.simulated = True
-        ours.hint = "the failure was asked for; --retries says how many are survived"
+        from utils.failures.marking import mark_simulated  # only for whom failures are simulated
+
+        mark_simulated(ours)
     return ours
 
 

@@ -40,6 +40,12 @@ IMPORTERS = {
     "llguidance": {"utils/validation/structured.py"},
 }
 
+STANDARD_IMPORTERS = {"sqlite3": {"utils/state_file.py"}}
+"""Parts of the standard library that open something: each has its importers too."""
+
+LOCKED = {"utils/resilience/breaker.py", "utils/resilience/target_states.py"}
+"""Cores that many threads share: they may import a lock, and nothing else of `threading`."""
+
 PURE = [
     "utils/clock.py",
     "utils/errors.py",
@@ -52,8 +58,30 @@ PURE = [
     "utils/well_formed.py",
     "utils/resilience/backoff.py",
     "utils/resilience/breaker.py",
-    "utils/resilience/policy.py",
-    "utils/resilience/resume.py",
+    "utils/resilience/breaker_permit.py",
+    "utils/resilience/breaker_policy.py",
+    "utils/resilience/breaker_reports.py",
+    "utils/resilience/breaker_store.py",
+    "utils/resilience/target_states.py",
+    *(
+        f"utils/resilience/{name}.py"
+        for name in (
+            "adaptive",
+            "continuation",
+            "hedging",
+            "latency_window",
+            "limiter",
+            "loop_guard",
+            "pacing",
+            "policy",
+        )
+    ),
+    *(
+        f"utils/resilience/{name}.py"
+        for name in ("rate_headers", "resume", "retry_policy", "seam", "seam_text", "seam_words", "stitching")
+    ),
+    "utils/resilience/token_bucket.py",
+    "utils/failures",
     "utils/guardrails",
     "utils/metrics",
     "utils/validation/member_names.py",
@@ -72,6 +100,8 @@ EDGES = (
     "utils.settings",
     "utils.failure_simulator",
     "utils.diagnosis",
+    "utils.state_file",
+    "utils.state_store",
 )
 
 
@@ -110,6 +140,8 @@ def test_every_third_party_has_its_importers(path: Path) -> None:
     name = name_of(path)
     for module in imports(path):
         top = module.partition(".")[0]
+        if top in STANDARD_IMPORTERS:
+            assert name in STANDARD_IMPORTERS[top], f"{name} imports {module}"
         if top in sys.stdlib_module_names or top in OURS:
             continue
         assert not name.startswith("kaygraph/"), f"{name} imports {module}"
@@ -128,9 +160,20 @@ def test_cores_touch_no_third_party_no_edge_and_no_event_loop(core: str) -> None
         for module in imports(path):
             top = module.partition(".")[0]
             assert top in sys.stdlib_module_names or top == "utils", f"{name_of(path)} imports {module}"
-            assert top not in ("asyncio", "socket", "subprocess", "threading"), f"{name_of(path)} imports {module}"
+            assert top not in ("asyncio", "socket", "subprocess", "sqlite3"), f"{name_of(path)} imports {module}"
+            assert top != "threading" or only_a_lock(path), f"{name_of(path)} imports {module}"
             assert not module.startswith(EDGES), f"{name_of(path)} imports {module}"
             assert module != "time" or path.name == "clock.py", f"{name_of(path)} reads a clock"
+
+
+def only_a_lock(path: Path) -> bool:
+    nodes = [
+        node
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    threading = [ast.unparse(node) for node in nodes if "threading" in ast.unparse(node)]
+    return name_of(path) in LOCKED and threading == ["from threading import Lock"]
 
 
 def test_only_click_is_imported_by_main() -> None:

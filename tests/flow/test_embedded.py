@@ -11,7 +11,7 @@ from utils.embedded_model.fetch import fetch
 from utils.embedded_model.server import EmbeddedServer
 from utils.embedded_model.spec import PINNED
 from utils.events import Interrupted, Resumed, Retrying, TextDelta
-from utils.failure_simulator import CutAfterEvents, FailurePlan, Fault, FaultTransport, RefusedConnection
+from utils.failure_simulator import FaultTransport, parse_plan
 from utils.run_context import Parameters
 
 PARAMETERS = Parameters(temperature=0.7, max_tokens=24, seed=7, logprobs=True)
@@ -39,21 +39,22 @@ def whole(base_url: str) -> str:
     return run.report.text
 
 
-PLANS: dict[str, list[Fault]] = {
-    "none": [],
-    "refused twice": [RefusedConnection(), RefusedConnection()],
-    "cut before text": [CutAfterEvents(1)],
-    "cut after one word": [CutAfterEvents(2)],
-    "cut in the middle": [CutAfterEvents(12)],
-    "cut twice, the second time earlier": [CutAfterEvents(14), CutAfterEvents(5)],
-    "cut twice, the second time later": [CutAfterEvents(5), CutAfterEvents(14)],
-    "refused, then cut": [RefusedConnection(), CutAfterEvents(9)],
+PLANS = {
+    "none": ("ok", 0),
+    "refused twice": ("refused*2", 2),
+    "cut before text": ("reset@1e", 1),
+    "cut after one word": ("reset@2e", 1),
+    "cut in the middle": ("reset@12e", 1),
+    "cut twice, the second time earlier": ("reset@14e, reset@5e", 2),
+    "cut twice, the second time later": ("reset@5e, reset@14e", 2),
+    "refused, then cut": ("refused, reset@9e", 2),
 }
 
 
 @pytest.mark.parametrize("name", PLANS)
 def test_an_answer_with_failures_equals_the_uninterrupted_one(name: str, base_url: str, whole: str) -> None:
-    plan = FailurePlan(PLANS[name])
+    spec, failures = PLANS[name]
+    plan = parse_plan(spec)
     run = run_flow(
         base_url,
         prompt=PROMPT,
@@ -65,8 +66,8 @@ def test_an_answer_with_failures_equals_the_uninterrupted_one(name: str, base_ur
     )
     assert run.report.text == whole
     assert run.report.exit_code == 0
-    assert plan.injected == len(PLANS[name])
-    assert len([event for event in run.events if isinstance(event, Retrying)]) == len(PLANS[name])
+    assert plan.injected == failures
+    assert len([event for event in run.events if isinstance(event, Retrying)]) == failures
     assert all(event.cause.simulated for event in run.events if isinstance(event, Interrupted | Retrying))
     assert any(isinstance(event, Resumed) for event in run.events) == any(
         isinstance(event, Interrupted) for event in run.events
