@@ -15,6 +15,7 @@ from utils.events import Redacted, TextDelta
 from utils.guardrails.patterns import CardPattern, EmailPattern, LiteralPattern, RegularPattern
 from utils.guardrails.redactor import GuardEvent, Redactor
 from utils.guardrails.rules import Rule, RuleSet
+from utils.guardrails.scanners import Pattern
 
 OWN_KEY = "my-key-my-key-1"
 REPLACEMENTS = {"own_key": "[KEY]", "api_key": "[KEY]", "payment_card": "[CARD]", "email": "[EMAIL]"}
@@ -24,7 +25,12 @@ KEY_SOURCE = r"(?:sk-[A-Za-z0-9_-]{16,}|A[KS]IA[A-Z0-9]{16,}|eyJ[A-Za-z0-9_-]{10
 
 _email = re.compile(r"[A-Za-z0-9][A-Za-z0-9._%+'-]{0,253}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}")
 _key = re.compile(KEY_SOURCE)
-_card = re.compile(r"[0-9](?:[ -]?[0-9]){12,18}")
+_card = re.compile(r"[0-9]{3,}(?:[ -][0-9]{3,})*")
+_issued = re.compile(
+    r"4(?=(?:.{12}|.{15}|.{18})\Z)|5[1-5](?=.{14}\Z)|3[47](?=.{13}\Z)|30[0-5](?=.{11,16}\Z)|3[689](?=.{12,17}\Z)"
+    r"|(?:222[1-9]|22[3-9].|2[3-6]..|27[01].|2720)(?=.{12}\Z)|35(?:2[89]|[3-8].)(?=.{12,15}\Z)"
+    r"|(?:50|5[678]|6.)(?=.{11,17}\Z)|220[0-4](?=.{12,15}\Z)|8[12](?=.{14}\Z)"
+)
 
 FRAGMENTS = (
     *(
@@ -52,15 +58,21 @@ FRAGMENTS = (
     *("sk-", "task-", "AKIA", "eyJ", ".eyJ", "s", "sk", "A"),
     *("Ab1Cd2Ef3G", "QWERTYUIOP123456", "abcdefghij0123456789", "0123-4567_"),
     *("4111111111111111", "4111 1111", " 1111 1111", "-1111", "378282246310005", "4222222222222", "00", "4 1 1 1 "),
-    *("6304000000000000000", "0.4111111111111111"),
+    *("6304000000000000000", "0.4111111111111111", "5555 5555", " 5555 4444", "352", "222", "2720", "81", "666666"),
+    *("5105105105105100", "3530111333300000", "3782 822463 10005", "30569309025904", "411 "),
     *(OWN_KEY, OWN_KEY[:-1], OWN_KEY[:7], OWN_KEY[7:]),
+)
+CARD_FRAGMENTS = (
+    *(" ", "-", "  ", ".", "0", "1", "4", "5", "6", "8", "00", "11", "111", "1111", "000", "666666", "6666666"),
+    *("4111", "4111111111111111", "5555", "5555 5555 5555 4444", "3782 822463 10005", "222", "6304", "81", "352"),
+    *("0000 0000", " 1111 1111 1111", "37828224631000", "4222222222222", "x"),
 )
 
 
 @cache
 def rules() -> RuleSet:
     """The rules that are defined here."""
-    patterns = {
+    patterns: dict[str, Pattern] = {
         "own_key": LiteralPattern(OWN_KEY),
         "api_key": RegularPattern(rf"\b{KEY_SOURCE}"),
         "payment_card": CardPattern(),
@@ -70,8 +82,9 @@ def rules() -> RuleSet:
 
 
 def random_text(rng: random.Random) -> str:
-    """Pieces of secrets, at most 110 characters."""
-    return "".join(rng.choices(FRAGMENTS, k=rng.randint(0, 9)))[:110]
+    """Pieces of secrets, or of card numbers alone, at most 110 characters."""
+    fragments = rng.choice((FRAGMENTS, FRAGMENTS, CARD_FRAGMENTS))
+    return "".join(rng.choices(fragments, k=rng.randint(0, 9)))[:110]
 
 
 def luhn(digits: str) -> bool:
@@ -94,7 +107,10 @@ def is_own_key(text: str, start: int, end: int) -> bool:
 def is_card(text: str, start: int, end: int) -> bool:
     if re.search(r"(?:[0-9]|[0-9]\.)\Z", text[:start]) or re.match("[0-9]", text[end:]):
         return False
-    return _card.fullmatch(text, start, end) is not None and luhn(re.sub("[ -]", "", text[start:end]))
+    if _card.fullmatch(text, start, end) is None:
+        return False
+    digits = re.sub("[ -]", "", text[start:end])
+    return _issued.match(digits) is not None and len(set(digits)) > 1 and luhn(digits)
 
 
 MATCHERS: dict[str, Callable[[str, int, int], bool]] = {
@@ -172,7 +188,13 @@ def _subset(rules: tuple[Rule, ...], ids: frozenset[str]) -> RuleSet:
 def _continuations() -> dict[str, list[str]]:
     """By rule: whatever a live start needs, one of these completes."""
     keys = ["sk-0123456789abcdef", "AKIA0123456789ABCDEF", "ASIA0123456789ABCDEF", "eyJ0123456789.eyJ0123456789"]
-    digits = ["0" * zeros + check for zeros in range(19) for check in "0123456789"]
+    prefixes = ["", "1", "8", "28"]  # with zeros, what the first digits of some issuer's numbers need
+    digits = [
+        prefix + "0" * zeros + check
+        for prefix in prefixes
+        for zeros in range(19 - len(prefix))
+        for check in "0123456789"
+    ]
     return {
         "own_key": [OWN_KEY[cut:] for cut in range(1, len(OWN_KEY))],
         "api_key": sorted({key[cut:] for key in keys for cut in range(1, len(key))} | {"0", "A"}, key=len),

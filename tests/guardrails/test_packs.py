@@ -133,6 +133,23 @@ def test_a_key_is_labelled_with_its_provider_alone(text: str, rule: str) -> None
     assert {span.rule for span in SECRETS.find(text)} == {f"secrets.{rule}"}
 
 
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ('password = "abc123,def;ghi&jkl(mno)$p" # x', '" # x'),
+        ("password: 'tr0ub4dor and more'; y", "'; y"),
+        ('{"password": "pa55wd\\"x!"}', '{""}'),
+        ('{"webhook_secret": "abcdefgh;9,ijklmnop"}', '{"webhook_"}'),
+        ("curl -u admin:s3cr3tpw https://x", "curl  https://x"),
+        ("<password>abc123</password>", "</password>"),
+        ("?api_key=abcdefghijk1&x=1", "&x=1"),
+    ],
+)
+def test_an_assigned_value_is_hidden_up_to_its_end(text: str, left: str) -> None:
+    assert shown(SECRETS, text)[0] == left
+    assert shown(SECRETS, *text)[0] == left
+
+
 # Key blocks -------------------------------------------------------------------------------------------------------
 
 BODY = ALNUM * 2 + "+/"
@@ -156,6 +173,7 @@ BLOCKS = {
     "indented": block(indent="    "),
     "quoted": block(indent="> "),
     "openpgp": block("PGP ").replace("KEY-----", "KEY BLOCK-----"),
+    "one line": block(newline=" "),
     "source code": block(newline='\\n" +\n    "'),
 }
 

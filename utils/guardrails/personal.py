@@ -115,7 +115,28 @@ class _EmailScanner:
 
 # Payment card ---------------------------------------------------------------------------------------------------------
 
-_CARD_MIN, _CARD_MAX = 13, 19  # ISO/IEC 7812: up to 19 digits; 13 is the shortest that was issued
+_GROUP_MIN = 3
+_ISSUERS: tuple[tuple[int, int, tuple[int, ...]], ...] = (
+    (4, 4, (13, 16, 19)),  # Visa
+    (51, 55, (16,)),  # Mastercard
+    (2221, 2720, (16,)),  # Mastercard
+    (34, 34, (15,)),  # American Express
+    (37, 37, (15,)),  # American Express
+    (300, 305, tuple(range(14, 20))),  # Diners Club
+    (36, 36, tuple(range(14, 20))),  # Diners Club
+    (38, 39, tuple(range(14, 20))),  # Diners Club
+    (3528, 3589, tuple(range(16, 20))),  # JCB
+    (50, 50, tuple(range(13, 20))),  # Maestro; RuPay 508
+    (56, 58, tuple(range(13, 20))),  # Maestro
+    (60, 69, tuple(range(13, 20))),  # Maestro; Discover, UnionPay and RuPay with 16 to 19
+    (2200, 2204, tuple(range(16, 20))),  # Mir
+    (81, 82, (16,)),  # RuPay
+)
+"""First and last prefix (ISO/IEC 7812 issuer identification) and the numbers of digits that are issued with it."""
+
+_LENGTHS = {str(prefix): lengths for low, high, lengths in _ISSUERS for prefix in range(low, high + 1)}
+_UNDECIDED = frozenset(prefix[:size] for prefix in _LENGTHS for size in range(1, len(prefix)))
+_LENGTH_MAX = max(max(lengths) for lengths in _LENGTHS.values())
 _digit = re.compile(r"[0-9]")
 _digit_run = re.compile(r"[0-9]*")
 _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
@@ -123,11 +144,12 @@ _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 @dataclass(frozen=True, slots=True)
 class CardPattern:
-    """13 to 19 digits with at most one space or hyphen between two of them, a valid Luhn sum, and boundaries.
+    """A prefix that card issuers use with a length it is issued with, a valid Luhn sum, and boundaries.
 
-    Boundaries: no digit before the first and after the last one, and no digit with a dot directly before the first
-    one: the fraction of a number as it is printed (3.141592653589793) has as many digits as a card, and one in ten
-    passes the Luhn check.
+    One space or hyphen may stand between two groups of three digits or more; the digits are not all equal. Boundaries:
+    no digit before the first and after the last one, and no digit with a dot directly before the first one: the
+    fraction of a number as it is printed (4.242640687119285) has as many digits as a card, and one in ten passes the
+    Luhn check.
     """
 
     def scanner(self) -> Scanner:
@@ -135,22 +157,52 @@ class CardPattern:
         return _CardScanner()
 
 
+class _Start:
+    """Where a candidate starts: in the text, in the digits of the stream, and the Luhn sums before it.
+
+    *lengths* are those of its issuer, empty while its first digits, *prefix*, may still become those of several.
+    """
+
+    __slots__ = ("digits", "is_grouped", "lengths", "most", "position", "prefix", "sums")
+
+    def __init__(self, position: int, digits: int, sums: tuple[int, int]) -> None:
+        self.position = position
+        self.digits = digits
+        self.sums = sums
+        self.prefix = ""
+        self.lengths: tuple[int, ...] = ()
+        self.most = _LENGTH_MAX
+        self.is_grouped = False
+
+    def may_begin_with(self, digit: str) -> bool:
+        """Read one digit of the prefix; whether an issuer has it."""
+        self.prefix += digit
+        self.lengths = _LENGTHS.get(self.prefix, ())
+        if self.lengths:
+            self.most = self.lengths[-1]
+        return bool(self.lengths) or self.prefix in _UNDECIDED
+
+
 class _CardScanner:
     """Candidates start where a group of digits starts and end where one ends; the Luhn sum of each costs O(1).
 
     For digit number k of the stream, `_sums[0]` adds even-numbered digits as they are and odd-numbered ones doubled,
     `_sums[1]` the other way round, both modulo 10. The Luhn sum of a candidate is the difference of the sum in which
-    its last digit is plain, between its end and its start. `_starts` has (position, digit number, both sums) of each
-    group that is live, oldest first: 19 at most.
+    its last digit is plain, between its end and its start. `_starts` has the live candidates, oldest first: seven at
+    most, since groups have three digits. `_group` counts the digits of the group that is read, `_equal` the newest
+    digits of the stream that are equal.
     """
 
-    __slots__ = ("_before", "_digits", "_starts", "_sums")
+    __slots__ = ("_before", "_digits", "_equal", "_group", "_newest", "_starts", "_sums")
 
     def __init__(self) -> None:
         self._before = ""
         self._digits = 0
+        self._equal = 0
+        self._group = 0
+        self._newest = ""
         self._sums = (0, 0)
-        self._starts: list[tuple[int, int, tuple[int, int]]] = []
+        self._starts: list[_Start] = []
 
     def scan(self, text: str, base: int, found: list[Match]) -> int:
         if not self._starts and _digit.search(text) is None:
@@ -167,15 +219,15 @@ class _CardScanner:
                 self._read_digit(text, i, base)
             elif i > 0 and text[i - 1] in _DIGITS:
                 self._close_group(base + i, found)
-                if text[i] not in " -":
+                if text[i] not in " -" or self._group < _GROUP_MIN:
                     self._starts.clear()
-                elif self._starts and self._digits - self._starts[0][1] == _CARD_MAX:
-                    del self._starts[0]
+                else:
+                    self._open_group()
             else:
                 self._starts.clear()
             i += 1
         self._before = text[-2:]
-        return self._starts[0][0] if self._starts else NOT_LIVE
+        return self._starts[0].position if self._starts else NOT_LIVE
 
     def finish(self, length: int, found: list[Match]) -> None:
         """The end of the text is a boundary."""
@@ -190,29 +242,45 @@ class _CardScanner:
         return digit.start() if digit else len(text)
 
     def _read_digit(self, text: str, i: int, base: int) -> None:
-        starts_group = i == 0 or text[i - 1] not in _DIGITS
-        is_fraction = i >= 2 and text[i - 1] == "." and text[i - 2] in _DIGITS
-        if starts_group and not is_fraction:
-            self._starts.append((base + i, self._digits, self._sums))
-        plain = int(text[i])
+        digit = text[i]
+        if i == 0 or text[i - 1] not in _DIGITS:
+            self._group = 0
+            if i < 2 or text[i - 1] != "." or text[i - 2] not in _DIGITS:
+                self._starts.append(_Start(base + i, self._digits, self._sums))
+        plain = int(digit)
         doubled = _DOUBLED[plain]
         even, odd = (plain, doubled) if self._digits % 2 == 0 else (doubled, plain)
         self._sums = ((self._sums[0] + even) % 10, (self._sums[1] + odd) % 10)
         self._digits += 1
-        if self._starts:
-            digits = self._digits - self._starts[0][1]
-            if digits > _CARD_MAX or (digits == _CARD_MAX and not self._passes_luhn(self._starts[0])):
-                del self._starts[0]
+        self._group += 1
+        self._equal = self._equal + 1 if digit == self._newest else 1
+        self._newest = digit
+        dead = [start for start in self._starts if not self._may_go_on(start, digit)]
+        if dead:
+            self._starts = [start for start in self._starts if start not in dead]
 
-    def _passes_luhn(self, start: tuple[int, int, tuple[int, int]]) -> bool:
+    def _may_go_on(self, start: _Start, digit: str) -> bool:
+        """Whether *start*, which has just read *digit*, is live."""
+        if not start.lengths and not start.may_begin_with(digit):
+            return False
+        digits = self._digits - start.digits
+        return digits < start.most or (digits == start.most and self._passes_luhn(start))
+
+    def _passes_luhn(self, start: _Start) -> bool:
         plain = (self._digits - 1) % 2
-        return (self._sums[plain] - start[2][plain]) % 10 == 0
+        return (self._sums[plain] - start.sums[plain]) % 10 == 0
 
     def _close_group(self, end: int, found: list[Match]) -> None:
         for start in self._starts:
-            digits = self._digits - start[1]
-            if digits < _CARD_MIN:
-                break
-            if self._passes_luhn(start):
-                found.append(Match(start[0], end, end, is_late=True))
+            digits = self._digits - start.digits
+            is_whole = digits in start.lengths and not (start.is_grouped and self._group < _GROUP_MIN)
+            if is_whole and self._equal < digits and self._passes_luhn(start):
+                found.append(Match(start.position, end, end, is_late=True))
                 break  # later starts with the same end lie inside this match
+
+    def _open_group(self) -> None:
+        """A separator was read: what goes on has one more group."""
+        live = [start for start in self._starts if self._digits - start.digits + _GROUP_MIN <= start.most]
+        for start in live:
+            start.is_grouped = True
+        self._starts = live

@@ -6,8 +6,10 @@ are chosen by name in a pack (`verifier = "iban"`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import wraps
+from itertools import pairwise
 from types import MappingProxyType
 
 __all__ = ["VERIFIERS"]
@@ -177,7 +179,8 @@ def _phone(text: str) -> bool:
     """ITU-T E.164: `+`, a country code that is in use, 15 digits at most.
 
     With +1 the ten digits must be a North American number. Not: fewer than ten digits without separators, a signed
-    decimal number, and what an added line of a diff may start with, a date or an ISBN.
+    decimal number, pairs that count up or down by one step, and what an added line of a diff may start with, a date or
+    an ISBN.
     """
     digits = "".join(c for c in text if c.isdigit())
     is_plain = len(digits) == len(text) - 1
@@ -187,9 +190,22 @@ def _phone(text: str) -> bool:
         return False
     if (text[1:3] in ("19", "20") and text[5:6] in ("-", ".", "/")) or digits[:3] in ("978", "979"):
         return False
+    groups = text[1:].split(" ")
+    if len(groups) > 3 and all(len(g) == 2 and g.isdigit() for g in groups):
+        numbers = [int(g) for g in groups]
+        if len({b - a for a, b in pairwise(numbers)}) == 1:
+            return False
     if digits[0] == "1":
         return len(digits) == 11 and digits[1] > "1" and digits[4] > "1"
     return digits[0] == "7" or int(digits[:2]) in _COUNTRY_CODE_STARTS
+
+
+_labelled_date = re.compile(r":[ \"']*(?:19|20)[0-9]{2}([-./])(?:0[1-9]|1[0-2])\1[0-3][0-9]")
+
+
+def _phone_labelled(text: str) -> bool:
+    """What stands behind the label is no date of the form year, month, day."""
+    return _labelled_date.search(text) is None
 
 
 def _uk_nino(text: str) -> bool:
@@ -257,6 +273,7 @@ VERIFIERS: Mapping[str, Callable[[str], bool]] = MappingProxyType(
         "public_ipv4": _total(_public_ipv4),
         "public_ipv6": _total(_public_ipv6),
         "phone": _total(_phone),
+        "phone_labelled": _total(_phone_labelled),
         "uk_nino": _total(_uk_nino),
         "es_dni": _total(_es_dni),
         "it_codice_fiscale": _total(_it_codice_fiscale),
