@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from utils.errors import ConfigError
 from utils.guardrails.keywords import Keyword, KeywordMatcher
@@ -65,25 +65,29 @@ _HINT = "text is judged while it streams: no look-around, anchors, back-referenc
 class Reader:
     """The scanners of some rules in one stream."""
 
-    __slots__ = ("_scanners", "_scans")
+    __slots__ = ("_own", "_scanners", "_shared")
 
     def __init__(self, compiled: Compiled) -> None:
         self._scanners = compiled.scanners()
-        self._scans: list[tuple[int | None, Callable[[str, int, list[Match]], int]]]
-        self._scans = [(order, scanner.scan) for order, scanner in self._scanners]
+        self._shared = [scanner.scan for order, scanner in self._scanners if order is None]
+        self._own = [(order, scanner.scan) for order, scanner in self._scanners if order is not None]
 
     def __bool__(self) -> bool:
-        return bool(self._scans)
+        return bool(self._scanners)
 
     def scan(self, text: str, base: int, found: list[Match]) -> int:
         """Like a scanner's; what is found carries the rules' numbers in the set."""
         live = NOT_LIVE
-        for order, scan in self._scans:
+        for scan in self._shared:
+            position = scan(text, base, found)
+            if position < live:
+                live = position
+        for order, scan in self._own:
             known = len(found)
             position = scan(text, base, found)
             if position < live:
                 live = position
-            if order is not None and len(found) > known:
+            if len(found) > known:
                 found[known:] = [match._replace(rule=order) for match in found[known:]]
         return live
 

@@ -80,6 +80,7 @@ class Redactor:
     def __init__(self, rules: RuleSet) -> None:
         self._rules = rules.rules
         self._hiding = Reader(rules.hiding)
+        self._scan = self._hiding.scan
         self._flags = Flags(Reader(rules.flagging))
         self._has_flags = bool(self._flags)
         self._blocking = Reader(rules.blocking)
@@ -192,11 +193,12 @@ class Redactor:
         base = offsets.folded
         if piece.isascii():
             folded = piece
-            offsets.folded += len(piece)
-            offsets.raw += len(piece)
+            size = len(piece)
+            offsets.folded = base + size
+            offsets.raw += size
         else:
             folded = self._fold(piece)
-        live = self._hiding.scan(folded, base, found)
+        live = self._scan(folded, base, found)
         if live != NOT_LIVE and not self._is_even:
             live = offsets.start(live)
         self._live = live
