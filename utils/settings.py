@@ -138,9 +138,7 @@ class Settings(BaseModel):
     gguf: Annotated[Path, BeforeValidator(_path)] | None = Field(default=None, description="the path of a GGUF file")
     guardrails: bool | None = Field(default=None, description="true or false")
     """True: the default packs. False: no guard on the answer, whatever `guard` says. None: what `guard` says."""
-    guard: _Texts = Field(
-        default=(), description=f"at most {_TEXTS_MAX} packs or files of rules, none empty"
-    )
+    guard: _Texts = Field(default=(), description=f"at most {_TEXTS_MAX} packs or files of rules, none empty")
     """Packs besides those of `guardrails`."""
     guard_action: Literal["redact", "mask", "block", "flag"] | None = Field(
         default=None, description="redact, mask, block or flag"
@@ -153,9 +151,7 @@ class Settings(BaseModel):
     json_schema: _File = Field(default=None, description="the path of a JSON schema")
     regex: Annotated[str, Field(min_length=1)] | None = Field(default=None, description="a regular expression")
     grammar: _File = Field(default=None, description="the path of a grammar")
-    validators: _Texts = Field(
-        default=(), description=f"at most {_TEXTS_MAX} checks, none empty"
-    )
+    validators: _Texts = Field(default=(), description=f"at most {_TEXTS_MAX} checks, none empty")
     validate_retries: int = Field(default=0, ge=0, le=10, description="a whole number from 0 to 10")
     simulate_failures: bool = Field(default=False, description="true or false")
     failure_seed: int | None = Field(
