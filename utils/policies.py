@@ -97,12 +97,14 @@ def _validation_plan(loaded: Loaded) -> ValidationPlan | None:
         )
     except UsageProblem as error:
         # It names the flag; what was not typed is named by where it stands, and is no mistake in typing.
-        for flag, name in _FLAGS.items():
-            source, _, label = loaded.origins[name].partition(" ")
-            if error.message.startswith(flag) and source != "flag":
-                place = label if source == "environment" else f"{label}: {name}"
-                raise ConfigError(place + error.message.removeprefix(flag), hint=error.hint) from error
-        raise
+        flag = next((flag for flag in _FLAGS if error.message.startswith(flag)), None)
+        if flag is None:
+            raise
+        source, _, label = loaded.origins[_FLAGS[flag]].partition(" ")
+        if source == "flag":
+            raise
+        place = label if source == "environment" else f"{label}: {_FLAGS[flag]}"
+        raise ConfigError(place + error.message.removeprefix(flag), hint=error.hint) from error
 
 
 _FLAGS = {"--validate-retries": "validate_retries", "--validate": "validators", "--regex": "regex"}

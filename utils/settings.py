@@ -273,7 +273,7 @@ def _contradictions(given: dict[str, Given], values: dict[str, object]) -> dict[
             del given["guardrails"], values["guardrails"]
     typed = {name for name in values if given[name].source == "flag"}
     has_rules = values.get("guardrails") or (values.get("guard") and values.get("guardrails") is None)
-    if "guard_action" in typed and not has_rules:
+    if "guard_action" in typed and not has_rules and "guard" not in problems:
         hint = "add --enable-guardrails or --guard PACK"
         problems["guard_action"] = f"--guard-action {values['guard_action']} has no rules to act on", hint
     if "toxicity_classifier" in typed and values.get("toxicity", "off") == "off" and not values.get("guardrails"):

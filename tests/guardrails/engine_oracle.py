@@ -185,7 +185,7 @@ def hidden_by(specs: Iterable[Spec], text: str) -> list[tuple[tuple[int, int, bo
     for order, spec in enumerate(specs):
         if spec.action in ("redact", "mask"):
             for start, end, late in places(spec, form):
-                found.append(((end, start, late, order), owners[start], raw_end(text, owners[end - 1])))
+                found.append(((end, owners[start], late, order), owners[start], raw_end(text, owners[end - 1])))
     return found
 
 

@@ -140,7 +140,7 @@ def test_a_key_is_labelled_with_its_provider_alone(text: str, rule: str) -> None
         ("password: 'tr0ub4dor and more'; y", "'; y"),
         ('{"password": "pa55wd\\"x!"}', '{""}'),
         ('{"webhook_secret": "abcdefgh;9,ijklmnop"}', '{"webhook_"}'),
-        ("curl -u admin:s3cr3tpw https://x", "curl  https://x"),
+        ("curl -u admin:s3cr3tpw https://x", " https://x"),
         ("<password>abc123</password>", "</password>"),
         ("?api_key=abcdefghijk1&x=1", "&x=1"),
     ],

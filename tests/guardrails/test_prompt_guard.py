@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.support.sample_rules import API_KEY, sample_rules
 from utils.errors import PromptRejected, UsageProblem
 from utils.guardrails.packs import load_pack
-from utils.guardrails.patterns import EmailPattern, KeywordsPattern
+from utils.guardrails.patterns import EmailPattern, KeywordsPattern, RegularPattern
 from utils.guardrails.policy import compile_rules
 from utils.guardrails.prompt_guard import (
     FINDINGS_MAX,
@@ -138,8 +138,8 @@ def test_allow_secrets_lets_keys_pass_and_still_notices_them() -> None:
     verdict = check(f"{KEY} {KEY} {OWN_KEY}", allow_secrets=True)
     assert verdict.rejection is None
     assert verdict.findings == (
-        Finding("own_key", "prompt", 50, 65, 1, "medium", "xx-xxx-xxx-9999"),
-        Finding("api_key", "prompt", 0, 24, 2, "medium", "xx-xxxx-9999999999xxxxxx"),
+        Finding("own_key", "prompt", 50, 65, 1, "high", "xx-xxx-xxx-9999"),
+        Finding("api_key", "prompt", 0, 24, 2, "high", "xx-xxxx-9999999999xxxxxx"),
     )
 
 
@@ -157,7 +157,7 @@ def test_the_way_out_is_named_and_the_value_never_is() -> None:
     ],
 )
 def test_a_refusal_names_the_kind_of_secret(rule: str, told: str) -> None:
-    secrets = RuleSet.compile([Rule(rule, "", KeywordsPattern(("hunter2",)))])
+    secrets = RuleSet.compile([Rule(rule, "", KeywordsPattern(("hunter2",)), severity="high")])
     rejection = check("say hunter2", secrets=secrets).rejection
     assert rejection is not None
     assert rejection.message == f"the prompt contains {told} (characters 4 to 11); nothing was sent"
@@ -402,3 +402,10 @@ def test_a_long_prompt_is_checked_in_linear_time(unit: str) -> None:
     started = time.process_time()
     check(prompt, limits=limits, allow_secrets=True)
     assert time.process_time() - started < 5  # a quadratic scan would need minutes
+
+
+def test_code_that_may_hold_a_password_is_told_and_sent() -> None:
+    guess = RuleSet.compile([Rule("guess", "", RegularPattern("password=[a-z0-9]+"), severity="medium")])
+    verdict = check_prompt("password=abc1", None, PromptPolicy(PromptLimits(100), guess, RuleSet.compile(())))
+    assert verdict.rejection is None
+    assert [finding.rule for finding in verdict.findings] == ["guess"]

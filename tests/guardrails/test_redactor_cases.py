@@ -11,6 +11,7 @@ from tests.support.sample_rules import API_KEY, KEY_PREFIXES, sample_rules
 from utils.errors import ConfigError
 from utils.events import Redacted, TextDelta
 from utils.guardrails.literal import LiteralPattern
+from utils.guardrails.patterns import KeywordsPattern, RegularPattern
 from utils.guardrails.personal import CardPattern, EmailPattern
 from utils.guardrails.policy import DEFAULT_PACKS, compile_rules
 from utils.guardrails.redactor import HELD_CHARS_MAX, HELD_TEXT_LIMIT, RANGES_MAX, GuardStateError, Redactor
@@ -464,3 +465,19 @@ def test_rules_that_cannot_work_are_refused_with_their_name(rules: list[Rule], m
 def test_no_rules_hold_and_hide_nothing() -> None:
     redactor = Redactor(RuleSet.compile([]))
     assert redactor.feed("a@b.com") == [TextDelta("a@b.com")]
+
+
+def test_the_label_of_a_ligature_does_not_depend_on_the_cut() -> None:
+    """Both matches end in the one raw character, and only the keyword has to wait for the end of the word."""
+    rules = RuleSet.compile(
+        [
+            Rule("word", "[WORD]", KeywordsPattern(("fi",))),
+            Rule("letter", "#", RegularPattern("i"), action="mask"),
+        ]
+    )
+    shown = set()
+    for pieces in (["x \ufb01 y"], ["x \ufb01", " y"], ["x ", "\ufb01", " ", "y"]):
+        redactor = Redactor(rules)
+        events = [event for piece in pieces for event in redactor.feed(piece)] + redactor.finish()
+        shown.add("".join(getattr(event, "text", "") or getattr(event, "replacement", "") for event in events))
+    assert shown == {"x # y"}

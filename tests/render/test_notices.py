@@ -187,6 +187,11 @@ def test_a_known_rule_has_words_of_its_own(event: Event, count: int, line: str) 
     assert printed([event] * count, report()) == [line]
 
 
+def test_what_the_token_limit_left_held_is_told() -> None:
+    end = report(finish_reason="length", guard={"answer": caught({}, dropped_chars=9)})
+    assert printed([], end)[1:] == ["9 characters of what might have become a match are not shown"]
+
+
 def test_what_the_prompt_guard_noticed_is_not_told_twice() -> None:
     assert printed([Flagged("prompt.pii.email", 0, 9)], report()) == []
 

@@ -26,7 +26,7 @@ KEY_PREFIXES = (
 )
 """What a key may start with; a body of capital letters and digits goes with each."""
 
-API_KEY = Rule("api_key", "[KEY]", RegularPattern(rf"(?:\b|_)(?:{'|'.join(_SHAPES)})"))
+API_KEY = Rule("api_key", "[KEY]", RegularPattern(rf"(?:\b|_)(?:{'|'.join(_SHAPES)})"), severity="high")
 """Keys of eight shapes at the start of a word, or behind an underscore, which is hidden too."""
 
 
@@ -39,5 +39,5 @@ def sample_rules(own_key: str | None = None) -> RuleSet:
         Rule("email", "[EMAIL]", EmailPattern()),
     ]
     if own_key is not None:
-        rules.insert(0, Rule("own_key", "[KEY]", LiteralPattern(own_key)))
+        rules.insert(0, Rule("own_key", "[KEY]", LiteralPattern(own_key), severity="high"))
     return RuleSet.compile(rules)

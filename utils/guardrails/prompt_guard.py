@@ -71,7 +71,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class PromptPolicy:
-    """What a prompt is judged by: *secrets* are refused unless *allow_secrets*, *advisory* findings are only told."""
+    """What a prompt is judged by: *secrets* of high severity are refused unless *allow_secrets*. What the others of
+    them find (an assignment with a digit may be code), and *advisory*, is only told.
+    """
 
     limits: PromptLimits
     secrets: RuleSet
@@ -114,8 +116,9 @@ def check_prompt(prompt: str, system: str | None, policy: PromptPolicy) -> Promp
     secret = {place: _in_hidden(hidden[place], spelled[place], secrets) for place, _ in parts}
     advice = {place: _in_hidden(hidden[place], spelled[place], policy.advisory) for place, _ in parts}
     kept = [finding for place, text in parts for finding in _by_rules(place, text, secret[place], secrets)]
-    if kept and not policy.allow_secrets:
-        rejection = _secret_problem(kept[0])
+    severe = [finding for finding in kept if finding.severity == "high"]
+    if severe and not policy.allow_secrets:
+        rejection = _secret_problem(severe[0])
     findings = [*kept]
     for place, _ in parts:
         is_private = bool(secret[place]) or any(rule.startswith("pii.") for rule in advice[place])

@@ -273,9 +273,10 @@ class Redactor:
     def _collect(self) -> None:
         """Join what the hiding rules found with the runs that are not decided; note a block apart from them."""
         for start, first_end, end, order, is_late in self._found:
-            label = first_end, start, is_late, order
             if not self._is_even:
                 start, end = self._offsets.start(start), self._offsets.end(end)
+            # The raw start: what starts inside one character starts with it, so no label waits for a part of it.
+            label = first_end, start, is_late, order
             if self._rules[order].action == "block":
                 self._block = min(self._block or _NO_LABEL, label)
                 self._block_start = min(self._block_start, start)

@@ -112,6 +112,8 @@ class NoticeSink:
             self._say("error", "blocked:", f"{rule} stopped the answer; {shown} shown", must_be_known=True)
         elif report.finish_reason == "length":
             self._note("the answer ends at the token limit (finish_reason length); --max-tokens raises it")
+            if dropped := (report.guard.get("answer") or {}).get("dropped_chars"):
+                self._note(f"{_characters(dropped)} of what might have become a match are not shown")
         elif not report.text:
             self._say("warning", "warning:", f"the answer is empty (finish_reason {report.finish_reason})")
         elif report.finish_reason not in ("stop", None):
