@@ -14,6 +14,7 @@ import resource
 import sys
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -29,7 +30,7 @@ CARD_REGEX = r"\b4\d{3}[ -]?\d{4}[ -]?\d{4}[ -]?\d{4}\b"
 Show = Callable[[str], None]
 
 
-class Setting:
+class Setting(ABC):
     """One way to configure a guard. *note* is printed under the table."""
 
     label = ""
@@ -45,9 +46,9 @@ class Setting:
         """What `time_stream` is fed with; by default the same."""
         return self.prepare(tokens)
 
+    @abstractmethod
     def stream(self, source: Iterator[Any], show: Show) -> bool:
         """Read *source*, `show` what a reader gets as early as he gets it. False: the guard ended the answer."""
-        raise NotImplementedError
 
     def time_stream(self, source: Iterator[Any], show: Show) -> bool:
         """What is timed; by default the same."""

@@ -11,6 +11,7 @@ import importlib
 import os
 import re
 import sys
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def _scripted_model(current: dict[str, Iterator[str]]) -> Any:
     outputs: Any = importlib.import_module("langchain_core.outputs")
 
     def generate(self: object, *_: object, **__: object) -> Any:
-        raise NotImplementedError("the model only streams")
+        raise AssertionError("the agent is streamed, so its model is, too")
 
     async def stream(self: object, *_: object, **__: object) -> AsyncIterator[Any]:
         for token in current["source"]:
@@ -70,8 +71,8 @@ class _Agent(Setting):
         asyncio.run(self._read(show))
         return True
 
-    async def _read(self, show: Show) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _read(self, show: Show) -> None: ...
 
 
 class _Messages(_Agent):

@@ -21,7 +21,7 @@ from utils.embedded_model.spec import PINNED
 from utils.errors import AppError, ConfigError, EmbeddedModelError, InternalError
 
 FAKE_LLAMA = """
-import os, sys, time
+import os, signal, sys, time
 class _Params:
     def __getattr__(self, name):
         value = _Params()
@@ -255,7 +255,7 @@ class TestTheChild:
     def test_one_that_is_not_ready_in_time_is_stopped(
         self, some_gguf: Path, fake_llama: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        fake_llama("time.sleep(60)")
+        fake_llama("signal.pause()")
         monkeypatch.setattr(server_module, "_STOP_S", 0.1)
         error = failure_of(EmbeddedServer(some_gguf, expected_sha256=None, ready_timeout_s=0.2))
         assert "not ready within 0.2 s" in error.message
@@ -263,7 +263,7 @@ class TestTheChild:
     def test_one_that_does_not_listen_is_killed(
         self, some_gguf: Path, fake_llama: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        fake_llama("time.sleep(60)")
+        fake_llama("signal.pause()")
         monkeypatch.setattr(server_module, "_STOP_S", 0.1)
         server = EmbeddedServer(some_gguf, expected_sha256=None)
         server.start()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.virtual_time import virtually
 from utils.errors import (
     AnswerBlocked,
     AppError,
@@ -43,42 +43,9 @@ from utils.guardrails.toxicity import ToxicityMode
 from utils.moderated_stream import moderated
 from utils.run_context import RunContext
 
-T = TypeVar("T")
 STOP = Finished("stop")
 LOST = ConnectionLost("lost")
 MODES: tuple[ToxicityMode, ...] = ("flag", "stop", "hold")
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """Time passes only while everybody waits, and then at once."""
-
-    _now = 0.0
-
-    def time(self) -> float:
-        return self._now
-
-    def _run_once(self) -> None:
-        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
-            self._now = max(self._now, self._scheduled[0]._when)  # type: ignore[attr-defined]
-        super()._run_once()  # type: ignore[misc]
-
-
-def virtually(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run *main*; whatever a task or a generator leaves behind is an error."""
-    complaints: list[dict[str, Any]] = []
-
-    async def watched() -> T:
-        asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
-        result = await main()
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        assert not left, left
-        return result
-
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        result = runner.run(watched())
-        gc.collect(1)
-    assert not complaints, complaints
-    return result
 
 
 class Paced:

@@ -219,7 +219,7 @@ def test_the_number_of_rules_is_limited_and_many_rules_load_quickly() -> None:
     "content",
     [
         b"\x7fELF\x02\x01\x00" + bytes(range(256)),
-        b"root:TOPSECRET:0:0:root:/root:/bin/sh\n",
+        b"user:TOPSECRET:0:0:User:/:/bin/sh\n",
         b"TOPSECRET = 1\nTOPSECRET = 2\n",
         b"[TOPSECRET]\n[TOPSECRET]\n",
         b"-----BEGIN PRIVATE KEY-----\nTOPSECRET\n",

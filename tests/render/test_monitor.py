@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from tests.render.rendering import FakeClock, report, snapshot, until
 from tests.render.screen_emulator import ScreenEmulator
+from tests.support.virtual_time import virtually
 from utils.events import TextDelta
 from utils.metrics.snapshot import Snapshot
 from utils.render.blocks import BlockSplitter
@@ -179,7 +180,7 @@ def test_the_panel_ticks_while_nothing_happens_and_stops_when_closed() -> None:
         assert terminal.writes == writes
         assert terminal.lines() == [""]
 
-    asyncio.run(run())
+    virtually(run)
 
 
 def test_an_ascii_terminal_gets_an_ascii_panel() -> None:
