@@ -28,7 +28,7 @@ def nearest(name: str, known: Collection[str]) -> str | None:
     """The known name that *name* may have been meant to be, or None if none is close."""
     import difflib  # costs milliseconds and is needed only to explain a mistake
 
-    by_plain = {k.casefold(): k for k in known}
+    by_plain = {k.casefold().replace("-", "_"): k for k in known}
     matches = difflib.get_close_matches(name.casefold().replace("-", "_")[:100], by_plain, n=1, cutoff=0.7)
     return by_plain[matches[0]] if matches else None
 

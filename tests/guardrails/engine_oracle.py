@@ -199,7 +199,17 @@ def raw_end(text: str, place: int) -> int:
 def expected(specs: list[Spec], text: str) -> str:
     """What is shown in the end, if no rule blocks."""
     found = hidden_by(specs, text)
-    gone = {place for _, start, end in found for place in range(start, end)}
+
+    def replacement(begin: int, end: int) -> str:
+        order = min(label for label, start, _ in found if begin <= start < end)[3]
+        return "#" * (end - begin) if specs[order].action == "mask" else f"<{order}>"
+
+    return replaced(text, ((start, end) for _, start, end in found), replacement)
+
+
+def replaced(text: str, covered: Iterable[tuple[int, int]], replacement: Callable[[int, int], str]) -> str:
+    """*text* with *replacement* (of its start and its end) for each maximal run of *covered* characters."""
+    gone = {place for start, end in covered for place in range(start, end)}
     shown: list[str] = []
     place = 0
     while place < len(text):
@@ -210,8 +220,7 @@ def expected(specs: list[Spec], text: str) -> str:
         begin = place
         while place in gone:
             place += 1
-        order = min(label for label, start, _ in found if begin <= start < place)[3]
-        shown.append("#" * (place - begin) if specs[order].action == "mask" else f"<{order}>")
+        shown.append(replacement(begin, place))
     return "".join(shown)
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from functools import cache
 
+from tests.guardrails.engine_oracle import replaced
 from utils.events import Redacted, TextDelta
 from utils.guardrails.patterns import CardPattern, EmailPattern, LiteralPattern, RegularPattern
 from utils.guardrails.redactor import GuardEvent, Redactor
@@ -141,22 +142,13 @@ def covered(text: str, rules: Iterable[str] = RULES) -> set[int]:
 def expected(text: str, rules: Iterable[str] = RULES) -> str:
     """What a redactor must have shown at the end: each maximal run of covered characters replaced once."""
     found = matches(text, rules)
-    hidden = {position for start, end, _ in found for position in range(start, end)}
-    shown: list[str] = []
-    position = 0
-    while position < len(text):
-        if position not in hidden:
-            shown.append(text[position])
-            position += 1
-            continue
-        run_end = position
-        while run_end in hidden:
-            run_end += 1
-        inside = [match for match in found if position <= match[0] < run_end]
+
+    def replacement(begin: int, run_end: int) -> str:
+        inside = [match for match in found if begin <= match[0] < run_end]
         label = min(inside, key=lambda m: (m[1], m[0], m[2] == "payment_card", RULES.index(m[2])))
-        shown.append(REPLACEMENTS[label[2]])
-        position = run_end
-    return "".join(shown)
+        return REPLACEMENTS[label[2]]
+
+    return replaced(text, ((start, end) for start, end, _ in found), replacement)
 
 
 def shown(events: Iterable[GuardEvent]) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from guard_oracle import OWN_KEY, expected, shown, stream
 
+from tests.guardrails.guard_oracle import OWN_KEY, expected, shown, stream
 from tests.support.sample_rules import API_KEY, KEY_PREFIXES, sample_rules
 from utils.errors import ConfigError
 from utils.events import Redacted, TextDelta

@@ -26,6 +26,7 @@ from utils.guardrails.rules import MASK, Action, Rule, Severity
 from utils.guardrails.scanners import Pattern
 from utils.guardrails.verifiers import VERIFIERS
 from utils.toml_limits import TomlLimitError, toml_table
+from utils.wording import nearest
 
 __all__ = ["BUILTIN", "FILE_BYTES_MAX", "RULES_MAX", "Pack", "PackRule", "load_pack"]
 
@@ -105,14 +106,8 @@ def _exists(path: Path) -> bool:
 
 
 def _missing_hint(name: str) -> str:
-    near = _near(name, BUILTIN)
+    near = nearest(name, BUILTIN)
     return f"did you mean {near!r}?" if near else f"built-in packs: {', '.join(BUILTIN)}"
-
-
-def _near(word: str, known: tuple[str, ...]) -> str:
-    from difflib import get_close_matches
-
-    return "".join(get_close_matches(word[:64], known, n=1, cutoff=0.6))
 
 
 def _quoted(value: str, longest: int = _QUOTED_MAX) -> str:
@@ -201,7 +196,7 @@ class _Entry(NamedTuple):
     def refuse_unknown(self, known: tuple[str, ...]) -> None:
         for key in self.table:
             if key not in known:
-                near = _near(key, known)
+                near = nearest(key, known)
                 shown = key if len(key) <= 40 else f"{key[:40]}..."
                 raise ConfigError(
                     f"{self.what}: unknown key {shown!r}",
@@ -240,7 +235,7 @@ class _Entry(NamedTuple):
         for choice in choices:
             if value == choice:
                 return choice
-        near = _near(value, tuple(map(str, choices)))
+        near = nearest(value, tuple(map(str, choices)))
         listed = ", ".join(map(str, choices))
         raise self.error(key, f"is {value[:64]!r}", f"did you mean {near!r}?" if near else f"choose one of: {listed}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from utils.validation.validators import (
     ScriptValidator,
     Validator,
 )
+from utils.wording import nearest
 
 if TYPE_CHECKING:
     from utils.validation.structured import Structure
@@ -109,8 +109,8 @@ def parse_spec(spec: str) -> ValidatorFactory:
         case "no-repetition":
             return RepetitionValidator
         case _:
-            near = difflib.get_close_matches(name.lower()[:60], _NAMES, n=1, cutoff=0.5)
-            said = f"did you mean {near[0]!r}? " if near else ""
+            near = nearest(name, _NAMES)
+            said = f"did you mean {near!r}? " if near else ""
             raise UsageProblem(
                 f"--validate: there is no validator {name[:60]!r}", hint=f"{said}there are {', '.join(SPECS)}"
             )
@@ -120,8 +120,8 @@ def _scripts(value: str) -> tuple[str, ...]:
     names = tuple(part.strip().lower() for part in value.split("+"))
     for name in names:
         if name not in SCRIPTS:
-            near = difflib.get_close_matches(name[:60], SCRIPTS, n=1, cutoff=0.5)
-            said = f"did you mean {near[0]!r}? " if near else ""
+            near = nearest(name, SCRIPTS)
+            said = f"did you mean {near!r}? " if near else ""
             raise UsageProblem(
                 f"--validate: there is no script {name[:60]!r}", hint=f"{said}there are {', '.join(SCRIPTS)}"
             )
