@@ -228,6 +228,7 @@ class TokenAggregator(AsyncNode[tuple[EventStream, RunContext], None]):
         recorder, context = shared["recorder"], shared["run_input"].context
         terminal = recorder.terminal or Aborted(InternalError("the run ended without an outcome"))
         opened = recorder.opened
+        used = self._opener.upstream(recorder.target)
         text_shown = recorder.text_shown
         now = context.clock()
         return RunReport(
@@ -236,14 +237,15 @@ class TokenAggregator(AsyncNode[tuple[EventStream, RunContext], None]):
             exit_code=exit_code_of(terminal, text_shown=text_shown),
             finish_reason=terminal.finish_reason if isinstance(terminal, Finished) else None,
             model_requested=self._model_requested,
-            model_used=(opened.model or self._opener.target.model) if opened else None,
-            target=self._opener.target.name,
+            model_used=(opened.model or used.target.model) if opened else None,
+            target=used.target.name,
             error=terminal.error if isinstance(terminal, Aborted) else None,
             usage=recorder.usage(),
             metrics=recorder.metrics(now),
             quality=recorder.quality(),
             guard=shared["guard_figures"].as_json(),
-            breaker=self._opener.breaker.statistics().as_json(),
+            breaker=used.breaker.statistics().as_json(),
+            targets=tuple(upstream.statistics() for upstream in self._opener.upstreams),
             events=recorder.events(),
         )
 

@@ -27,7 +27,7 @@ MIN_TEXT_COLUMNS = 30
 @click.option("--base-url", metavar="URL", help="Examine a run against this server.")
 @click.option("--api-key", metavar="KEY", help="Examine a run with this key; it is never shown in full.")
 @click.option("--gguf", metavar="FILE", type=click.Path(path_type=Path), help="Examine a run with this model file.")
-@click.option("--no-fallback", is_flag=True, help="The embedded model may not stand in for another one.")
+@click.option("--no-fallback", is_flag=True, help="No other target may stand in for the one that is asked.")
 @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="Settings file to use.")
 @click.option("--deep", is_flag=True, help="Also start the embedded model and ask it for one token.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

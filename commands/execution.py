@@ -6,6 +6,8 @@ while they do.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import random
 import signal
@@ -20,7 +22,7 @@ from commands.prompt_input import DEMO_PROMPT, GUARDED_DEMO_PROMPT, PromptText, 
 from utils.clock import monotonic
 from utils.errors import AppError, Cancelled, OutputClosed, Stopped, Terminated
 from utils.policies import Guards
-from utils.run_context import RunContext
+from utils.run_context import RunContext, Target
 from utils.run_report import RunReport, failed_report
 from utils.settings import Loaded, Settings, deadlines, load
 from utils.targets import TargetChoice, choose_target
@@ -47,6 +49,9 @@ def execute(options: Mapping[str, Any], *, started_s: float | None) -> int:
     """Run the flow once with the options of `run`; returns the exit code. Raises AppError if no run came about."""
     # Now rather than after standard input was read: main.py may start the program again.
     require_packages()
+    # Without it the interpreter searches all that the libraries made for cycles, up to half a second on a busy machine,
+    # and frees nothing that the end of the process would not.
+    atexit.register(gc.freeze)
     started_s = monotonic() if started_s is None else started_s
     try:
         return _Run(options, started_s).execute()
@@ -75,13 +80,21 @@ class _Run:
         )
         self._settings: Settings = self._loaded.settings
         self._choice: TargetChoice = choose_target(self._settings, origins=self._loaded.origins)
+        self._targets = (self._choice.target, *self._fallbacks())
         self._plan: FailurePlan | None = None
         total_s = self._settings.timeout_s
         self._deadline_s = None if total_s is None else started_s + total_s
 
+    def _fallbacks(self) -> tuple[Target, ...]:
+        if not self._settings.fallback:
+            return ()
+        from utils.fallbacks import fallback_targets
+
+        return fallback_targets(self._settings, self._choice, origins=self._loaded.origins)
+
     def execute(self) -> int:
         with ExitStack() as stack:
-            backend = self._backend(stack)
+            started = self._started_early(stack)
             # Before standard input is read: what a bad pack or schema costs is a message, and not the input.
             guards = Guards(self._loaded, self._choice, allow_secrets=bool(self._options["allow_secrets"]))
             prompt = read_prompt(
@@ -91,52 +104,46 @@ class _Run:
                 demo=GUARDED_DEMO_PROMPT if guards.rules is not None else DEMO_PROMPT,
                 deadline_s=self._deadline_s,
             )
-            return _run_loop(self._stream(backend, guards, prompt), leave=stack.close)
 
-    def _backend(self, stack: ExitStack) -> EmbeddedBackend | Callable[[], OpenAIBackend]:
-        """The embedded backend with its child under way, or what makes a remote one once its imports are done."""
-        settings, target = self._settings, self._choice.target
-        wrap = self._faulty if settings.simulate_failures else None
-        if target.is_embedded:
-            from utils.embedded_model.backend import EmbeddedBackend
-            from utils.render.fetch_progress import FetchProgressBar
+            def embedded(target: Target) -> EmbeddedBackend:
+                return started if started and target == self._choice.target else self._embedded(target, stack)
 
-            embedded = EmbeddedBackend(
-                gguf=self._choice.gguf,
-                connect_timeout_s=settings.connect_timeout_s,
-                wrap_transport=wrap,
-                progress=stack.enter_context(FetchProgressBar()),
-            )
-            stack.callback(embedded.kill)
-            embedded.start_early()
-            return embedded
+            return _run_loop(self._stream(embedded, guards, prompt), leave=stack.close)
 
-        def remote() -> OpenAIBackend:
-            from utils.openai_stream import OpenAIBackend
+    def _started_early(self, stack: ExitStack) -> EmbeddedBackend | None:
+        """The embedded backend with its child under way, if that is asked first."""
+        if not self._choice.target.is_embedded:
+            return None
+        embedded = self._embedded(self._choice.target, stack)
+        embedded.start_early()
+        return embedded
 
-            return OpenAIBackend(
-                base_url=target.base_url,
-                api_key=target.api_key,
-                connect_timeout_s=settings.connect_timeout_s,
-                wrap_transport=wrap,
-            )
+    def _embedded(self, target: Target, stack: ExitStack) -> EmbeddedBackend:
+        from utils.embedded_model.backend import EmbeddedBackend
+        from utils.render.fetch_progress import FetchProgressBar
 
-        return remote
+        embedded = EmbeddedBackend(
+            gguf=self._choice.gguf if target == self._choice.target else None,
+            connect_timeout_s=self._settings.connect_timeout_s,
+            wrap_transport=self._faulty if self._settings.simulate_failures else None,
+            progress=stack.enter_context(FetchProgressBar()),
+        )
+        stack.callback(embedded.kill)
+        return embedded
 
-    async def _stream(
-        self, made: EmbeddedBackend | Callable[[], OpenAIBackend], guards: Guards, prompt: PromptText
-    ) -> int:
+    async def _stream(self, embedded: Callable[[Target], EmbeddedBackend], guards: Guards, prompt: PromptText) -> int:
         import asyncio
 
         from flow import create_streaming_graph, run_streaming_graph
         from nodes import RunInput
+        from utils.chain import TargetChain
         from utils.metrics.recorder import Recorder
         from utils.render.factory import create_sinks
         from utils.render.output import silence_stdout
         from utils.render.prompt_notices import prompt_notice
-        from utils.resilience.breaker import Breaker
-        from utils.resilience.policy import RetryPolicy
+        from utils.resilience.adapting import Adaptation
         from utils.resilience.resilient_stream import Opener
+        from utils.resilience.retry_policy import RetryPolicy
 
         settings, choice, started_s = self._settings, self._choice, self._started_s
         loop = asyncio.get_running_loop()
@@ -147,25 +154,35 @@ class _Run:
             deadline_s=self._deadline_s,
             listeners=(recorder.handle,),
         )
-        breaker = Breaker()
+        chain = TargetChain(
+            settings,
+            self._targets,
+            embedded=embedded,
+            wrap_transport=self._faulty if settings.simulate_failures else None,
+            prompt=prompt.text,
+        )
+        opener = Opener(
+            chain.upstreams,
+            RetryPolicy(retries=settings.retries, resumes=settings.retries),
+            adaptation=Adaptation() if settings.adaptive else None,
+        )
         sinks = create_sinks(
             _render_options(self._options, settings, is_guarded=guards.rules is not None),
             clock=monotonic,
             started_s=started_s,
             snapshot=recorder.snapshot,
             on_broken_pipe=lambda: context.stop(OutputClosed("the reader of standard output went away")),
-            breaker=lambda: breaker.statistics().state.value,
+            breaker=lambda: opener.upstream(recorder.target).breaker.statistics().state.value,
         )
         for sink in sinks:
             context.add_listener(sink.handle)
-        backend = made() if callable(made) else made
-        open_servers: list[EmbeddedBackend | OpenAIBackend] = [backend]
+        open_servers: list[TargetChain | OpenAIBackend] = [chain]
         try:
             judge = guards.judge()
             if judge is not None:
                 open_servers.append(judge)
             graph = create_streaming_graph(
-                Opener(choice.target, backend, breaker, RetryPolicy(retries=settings.retries)),
+                opener,
                 prompt=guards.prompt,
                 answer=guards.answer(judge),
                 model_requested=choice.model_requested,
@@ -186,6 +203,7 @@ class _Run:
                 for sink in sinks:
                     if not (isinstance(context.stopped, OutputClosed) and report.error is None):
                         sink.finish(report)
+            self._note(chain.remember())
         finally:
             for sink in sinks:
                 sink.close()
@@ -198,9 +216,15 @@ class _Run:
         return report.exit_code
 
     def _faulty(self, inner: httpx2.AsyncBaseTransport) -> httpx2.AsyncBaseTransport:
-        from utils.failure_simulator import FaultTransport, demo_plan
+        """*inner* with the planned failures: one plan for all servers of the run."""
+        from utils.failure_simulator import FaultTransport, demo_plan, parse_plan
 
-        self._plan = demo_plan(random.Random(self._settings.failure_seed))  # noqa: S311 - a demonstration
+        settings = self._settings
+        if self._plan is None:
+            if settings.failure_plan is not None:
+                self._plan = parse_plan(settings.failure_plan, seed=settings.failure_seed)
+            else:
+                self._plan = demo_plan(random.Random(settings.failure_seed))  # noqa: S311 - a demonstration
         return FaultTransport(inner, self._plan)
 
     def _say_first(self, prompt: PromptText) -> None:
@@ -214,10 +238,15 @@ class _Run:
         if is_unasked and report.text and report.exit_code == 0:
             self._note(f"{target.name} answered; OPENAI_API_KEY or --base-url asks another model")
         plan = self._plan
-        if plan is not None and plan.injected < plan.planned:
+        if plan is None:
+            return
+        from utils.render.recovery import recovery_summary
+
+        self._note(recovery_summary(report, injected=plan.injected))
+        if plan.injected < plan.planned:
             self._note(f"the answer ended before {plan.planned - plan.injected} of the planned failures could happen")
 
-    def _note(self, *lines: str) -> None:
+    def _note(self, *lines: str | None) -> None:
         if self._options["quiet"]:
             return
         import click

@@ -53,7 +53,14 @@ def _flag(section: str, *args: Any, **kwargs: Any) -> Callable[[F], F]:
 @_option("Model", "--base-url", metavar="URL", help="OpenAI-compatible server [OPENAI_BASE_URL].")
 @_option("Model", "--api-key", metavar="KEY", help="Key of the server; better set OPENAI_API_KEY.")
 @_option("Model", "--gguf", metavar="FILE", help="Run this GGUF file as the embedded model.")
-@_flag("Model", "--no-fallback", help="Fail instead of letting the embedded model stand in for a missing key.")
+@_option(
+    "Model",
+    "--fallback",
+    multiple=True,
+    metavar="NAME",
+    help="Ask this one next if a target fails: MODEL, URL, MODEL@URL or embedded. Repeatable.",
+)
+@_flag("Model", "--no-fallback", help="Fail instead of letting another target stand in.")
 @_option("Model", "--temperature", type=float, metavar="T", help="Sampling temperature, 0 to 2.")
 @_option("Model", "--max-tokens", type=int, metavar="N", help="Longest answer, in tokens.")
 @_option("Model", "--seed", type=int, metavar="N", help="Sampling seed: the same seed gives the same answer.")
@@ -109,11 +116,37 @@ def _flag(section: str, *args: Any, **kwargs: Any) -> Callable[[F], F]:
     help="Ask again, N times at most, and show only a valid answer [0: show it until it is invalid].",
 )
 @_flag("Failures and limits", "--simulate-failures", help="Refuse the first connection, cut the second one; recover.")
-@_option("Failures and limits", "--failure-seed", type=int, metavar="N", help="Choose the place of the cut.")
+@_option(
+    "Failures and limits",
+    "--failure-plan",
+    metavar="SPEC",
+    help="Simulate these failures, one per attempt, such as 'refused, cut@40%, ok'.",
+)
+@_option(
+    "Failures and limits",
+    "--failure-seed",
+    type=int,
+    metavar="N",
+    help="Choose the place of the cut, and what a plan leaves to chance.",
+)
 @_option("Failures and limits", "--retries", type=int, metavar="N", help="Further attempts after a failure [2].")
 @_option("Failures and limits", "--timeout", type=float, metavar="S", help="Time for the whole run, 0 for none [600].")
 @_option("Failures and limits", "--first-token-timeout", type=float, metavar="S", help="Time to the first text [60].")
 @_option("Failures and limits", "--idle-timeout", type=float, metavar="S", help="Longest pause in the answer [30].")
+@_option("Failures and limits", "--rpm", type=int, metavar="N", help="Requests per minute, to each target.")
+@_option("Failures and limits", "--tpm", type=int, metavar="N", help="Tokens per minute, to each target.")
+@_option(
+    "Failures and limits",
+    "--max-tokens-per-second",
+    type=float,
+    metavar="R",
+    help="Show the answer no faster than this.",
+)
+@_flag(
+    "Failures and limits",
+    "--adaptive",
+    help="Let deadlines, hedging, the order of targets and the cutting of loops follow what was observed.",
+)
 @_flag("Output", "--monitor-performance", help="Show latency, throughput and quality, live and at the end.")
 @_option("Output", "--json", "mode", flag_value="json", help="Print one JSON object at the end.")
 @_option("Output", "--events", "mode", flag_value="events", help="Print every event as a JSON line.")

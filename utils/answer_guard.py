@@ -1,4 +1,4 @@
-"""What stands between the raw answer of a model and its reader: validation, then toxicity, then the rules.
+"""What stands between the raw answer of a model and its reader: validation, then toxicity, the rules, the pace.
 
 The order matters. Validators and judges of toxicity read what the model wrote: a replacement would change what they
 find. The rules come last, so nothing that another stage passes on reaches a reader unguarded.
@@ -20,6 +20,8 @@ from utils.guardrails.stage import guarded
 from utils.guardrails.toxicity import LexicalToxicity, ToxicityGuard
 from utils.guardrails.toxicity_screen import ScreenedGuard
 from utils.moderated_stream import moderated
+from utils.resilience.paced import paced
+from utils.resilience.pacing import Pacer
 from utils.run_context import EventStream, Request
 from utils.validation.plan import ValidationPlan
 from utils.validation.retrying import Reopen, checked
@@ -39,6 +41,8 @@ class AnswerPolicy:
     toxicity: ToxicityPolicy = "off"
     endpoint: RemoteClassifier | None = None
     validation: ValidationPlan | None = None
+    max_tokens_per_second: float | None = None
+    """How fast the guarded answer may appear; None: as it comes."""
 
 
 class GuardFigures:
@@ -99,8 +103,14 @@ class AnswerGuard:
         policy = self._policy
         if policy.validation is not None:
             stream = checked(stream, request, policy.validation, self._reopen, on_violation=figures.violations.append)
-        if policy.rules is None and policy.toxicity == "off":
-            return stream
+        if policy.rules is not None or policy.toxicity != "off":
+            stream = self._guarded(stream, request, figures)
+        if policy.max_tokens_per_second is not None:
+            stream = paced(stream, Pacer(policy.max_tokens_per_second), context=request.context)
+        return stream
+
+    def _guarded(self, stream: EventStream, request: Request, figures: GuardFigures) -> EventStream:
+        policy = self._policy
         # Reasoning never leaves this machine: the lexical model judges it in every case.
         reasoning = answer = self._guards(figures)
         if policy.toxicity != "off" and policy.endpoint is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from utils.errors import (
 from utils.events import Aborted, Event, ReasoningDelta, TextDelta
 from utils.http_body import Inflater
 from utils.provider_errors import Scrub, classify_error_object, named
+from utils.resilience.rate_headers import RateHeaders, read_rate_headers
 from utils.run_context import Request, Target
 from utils.watchdog import Watchdog
 
@@ -127,6 +129,11 @@ class ChatReader:
             return None
         self._pieces = self._inflater.feed(data)
         return b""
+
+    @property
+    def rate_headers(self) -> RateHeaders:
+        """What the server says about its limits."""
+        return read_rate_headers(self._response.headers, now_epoch_s=time.time())
 
     async def aclose(self) -> None:
         """Close the connection, so that the server stops generating; idempotent."""

@@ -23,7 +23,8 @@ AppError
 │   ├── AuthFailed          77   401, 403, insufficient_quota
 │   ├── ModelNotFound       78   404
 │   ├── RequestRefused      65   400, 413, 422
-│   ├── EmbeddedModelError       the model that needs no key cannot be fetched, started or kept running
+│   ├── EmbeddedModelError       the model that needs no key cannot be fetched or started
+│   │   └── EmbeddedModelDied        its process ended; another one can be started
 │   └── ResumeDiverged           a replayed answer differs from what was shown
 ├── TotalTimeout            69   --timeout ran out (3 once text was shown)
 └── Stopped                      not a failure: the user or the system ended the run
@@ -48,6 +49,7 @@ __all__ = [
     "ConfigError",
     "ConnectionLost",
     "ContentFiltered",
+    "EmbeddedModelDied",
     "EmbeddedModelError",
     "FirstTokenTimeout",
     "GuardError",
@@ -238,9 +240,15 @@ class RequestRefused(ProviderError):
 
 
 class EmbeddedModelError(ProviderError):
-    """The embedded model cannot be fetched, started or kept running."""
+    """The embedded model cannot be fetched or started."""
 
     is_retryable = False
+
+
+class EmbeddedModelDied(EmbeddedModelError):
+    """The process of the embedded model ended by itself, or was ended by the system."""
+
+    is_retryable = True
 
 
 class ResumeDiverged(ProviderError):

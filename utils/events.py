@@ -18,6 +18,7 @@ __all__ = [
     "Aborted",
     "Adapted",
     "Blocked",
+    "BreakerChanged",
     "Event",
     "FellBack",
     "Finished",
@@ -123,11 +124,25 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class FellBack:
-    """Another target answers."""
+    """Another target answers; if text was shown, it goes on with the same answer (`Resumed` follows)."""
 
     from_target: str
     to_target: str
     cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerChanged:
+    """The circuit breaker of *target* changed its state (`closed`, `open`, `half_open`) for *reason*.
+
+    An open one leaves the target alone for *open_for_s* seconds (else 0).
+    """
+
+    target: str
+    before: str
+    after: str
+    reason: str
+    open_for_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +201,7 @@ Event = (
     | Retrying
     | Resumed
     | FellBack
+    | BreakerChanged
     | Adapted
     | Usage
     | TerminalEvent

@@ -199,6 +199,7 @@ class _SpoiltBody(httpx2.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         source = self._inner.__aiter__()
+        is_begun = False
         try:
             transformer = self._transformer
             actions = transformer.start()
@@ -223,6 +224,7 @@ class _SpoiltBody(httpx2.AsyncByteStream):
                     raise failure
                 if is_at_end:
                     return
+                is_begun = True
                 try:
                     if transformer.is_spent:
                         async for data in source:
@@ -237,7 +239,8 @@ class _SpoiltBody(httpx2.AsyncByteStream):
                 is_at_end = chunk is None
                 actions = transformer.finish() if chunk is None else transformer.feed(chunk)
         finally:
-            if isinstance(source, AsyncGenerator):
+            # One that was not begun must not be: a loop that is closing complains of it.
+            if is_begun and isinstance(source, AsyncGenerator):
                 await source.aclose()
 
     async def aclose(self) -> None:

@@ -31,6 +31,7 @@ from utils.errors import (
 from utils.events import Adapted, Event
 from utils.http_body import bound_other_bodies
 from utils.provider_errors import key_scrubber, named, scrubbed, shortened
+from utils.resilience.continuation import Detected
 from utils.run_context import Request, Target
 from utils.transport_errors import error_of_response, error_of_transport
 from utils.watchdog import Watchdog
@@ -48,10 +49,11 @@ _OTHER_NAMES = {"max_tokens": "max_completion_tokens", "max_completion_tokens": 
 class OpenAIBackend:
     """One server: a connection pool, and what was learnt about the parameters that it refuses.
 
-    *wrap_transport* puts a transport (the failure simulator's) around the real one; the proxy settings of the
-    environment are not used then, and never for a server on this machine. Redirects are not followed: they would lose
+    *wrap_transport* puts a transport (the failure simulator's) around the real ones, a proxy's too. The proxy settings
+    of the environment are never used for a server on this machine. Redirects are not followed: they would lose
     the prompt, or take it to another server. *closes_connections* sends `Connection: close`, for servers that break
-    when a connection is used again at once.
+    when a connection is used again at once. *uses_aiohttp*: the SDK's other transport, for many streams at once; it needs
+    the extra `many`.
     Raises ConfigError if the environment's proxy or certificate settings cannot be used.
     """
 
@@ -63,9 +65,12 @@ class OpenAIBackend:
         connect_timeout_s: float = 10.0,
         wrap_transport: TransportWrapper | None = None,
         closes_connections: bool = False,
+        uses_aiohttp: bool = False,
     ) -> None:
         self.base_url = base_url
         self._models: list[str] | None = None
+        self._owners: dict[str, str] = {}
+        """What /models says about who serves a model."""
         self._renamed: dict[str, str | None] = {}
         """Parameters that this server refused: their other name, or None if they are left out."""
         self._is_strict = True
@@ -84,8 +89,12 @@ class OpenAIBackend:
                 max_retries=0,
                 # Reads are bounded by our own deadlines, which know content from keep-alive.
                 timeout=httpx2.Timeout(None, connect=connect_timeout_s),
-                http_client=_http_client(base_url, wrap_transport),
+                http_client=_http_client(base_url, wrap_transport, uses_aiohttp=uses_aiohttp),
             )
+        except RuntimeError as error:  # what the SDK says if aiohttp is missing
+            raise ConfigError(
+                "the aiohttp transport is not installed", hint="pip install 'kaygraph-streaming-llm[many]'"
+            ) from error
         except (ImportError, OSError, ValueError) as error:
             raise ConfigError(
                 f"no HTTP client can be made: {shortened(self.scrub(str(error)))}",
@@ -107,7 +116,8 @@ class OpenAIBackend:
                 )
                 rows = msgspec.json.decode(response.content)["data"]
                 self._models = [named(str(row["id"]), self.scrub) for row in rows]
-            except (KeyError, TypeError, ValueError) as error:
+                self._owners = {str(row["id"]): str(row.get("owned_by") or "") for row in rows}
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise NotAStream(
                     f"{self.base_url}/models did not list any models", hint="name one with --model"
                 ) from error
@@ -140,6 +150,16 @@ class OpenAIBackend:
             count = "its only model" if len(models) == 1 else f"the first of its {len(models)} models"
             emit(Adapted("model", "(none named)", models[0], f"{self.base_url} lists it as {count}"))
         return models[0]
+
+    async def detect(self, target: Target, watchdog: Watchdog) -> Detected:
+        """What the server says about who serves *target*'s model; nothing if it does not answer soon. Raises Stopped
+        and TotalTimeout only.
+        """
+        try:
+            models = await self.list_models(watchdog, watchdog.now() + _MODELS_TIMEOUT_S)
+        except ProviderError:
+            return Detected()
+        return Detected(self._owners.get(target.model or next(iter(models), "")))
 
     async def open_chat(
         self,
@@ -219,6 +239,7 @@ class OpenAIBackend:
             "response_format": self._response_format(parameters.response_format),
         }
         body.update({name: value for name, value in optional.items() if value is not None})
+        body.update(request.extra_body)
         for name, other in self._renamed.items():
             if name in body:
                 value = body.pop(name)
@@ -245,7 +266,8 @@ class OpenAIBackend:
             if self._response_format(request.parameters.response_format) != body[name]:
                 emit(Adapted("request.response_format", "strict", "not strict", f"{self.base_url} refused it"))
                 return True
-        if name is None or name in ("model", "messages", "stream") or name not in body:
+        # Without what it is asked to continue by, a server would answer something else.
+        if name is None or name in ("model", "messages", "stream", *request.extra_body) or name not in body:
             return False
         original = next((old for old, new in self._renamed.items() if new == name), None)
         if original is not None:  # refused under its other name too
@@ -283,12 +305,12 @@ class OpenAIBackend:
         return ours
 
 
-def _http_client(base_url: str, wrap_transport: TransportWrapper | None) -> httpx2.AsyncClient:
+def _http_client(base_url: str, wrap_transport: TransportWrapper | None, *, uses_aiohttp: bool) -> httpx2.AsyncClient:
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30.0)
     url = urlsplit(base_url)
     is_here = url.scheme == "http" and url.hostname in ("127.0.0.1", "::1", "localhost")
-    return httpx2.AsyncClient(
-        transport=wrap_transport(httpx2.AsyncHTTPTransport(limits=limits)) if wrap_transport else None,
+    kind = openai.DefaultAioHttpClient if uses_aiohttp else httpx2.AsyncClient
+    client = kind(
         # What stays on this machine must not be sent to a proxy.
         trust_env=not is_here,
         limits=limits,
@@ -296,3 +318,8 @@ def _http_client(base_url: str, wrap_transport: TransportWrapper | None) -> http
         timeout=httpx2.Timeout(None),
         event_hooks={"response": [bound_other_bodies]},
     )
+    if wrap_transport is not None:
+        from utils.failure_simulator import wrap_client
+
+        wrap_client(client, wrap_transport)
+    return client

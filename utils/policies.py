@@ -37,7 +37,7 @@ class Guards:
         """What the answer must not hold; None for no guard on it."""
         self._toxicity = toxicity_mode(settings)
         self._plan = _validation_plan(loaded)
-        self.parameters = parameters(settings, target=choice.target)
+        self.parameters = parameters(settings)
         if self._plan is not None:
             self.parameters = dataclasses.replace(self.parameters, response_format=self._plan.response_format)
         is_pinned = choice.target.is_embedded and choice.gguf is None
@@ -45,7 +45,7 @@ class Guards:
             PromptLimits(
                 settings.prompt_limit_chars,
                 settings.context_tokens or (CONTEXT_TOKENS if choice.target.is_embedded else None),
-                self.parameters.max_tokens,
+                parameters(settings, target=choice.target).max_tokens,
                 "smollm2" if is_pinned else "unknown",
             ),
             secrets=compile_rules(("secrets",), own_keys=own_keys),
@@ -73,7 +73,13 @@ class Guards:
         from utils.answer_guard import AnswerPolicy
         from utils.moderation import OpenAIModeration
 
-        return AnswerPolicy(self.rules, self._toxicity, OpenAIModeration(judge) if judge else None, self._plan)
+        return AnswerPolicy(
+            self.rules,
+            self._toxicity,
+            OpenAIModeration(judge) if judge else None,
+            self._plan,
+            self._settings.max_tokens_per_second,
+        )
 
 
 def _own_keys(settings: Settings) -> tuple[str, ...]:

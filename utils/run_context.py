@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -31,6 +31,15 @@ class Parameters:
     logprobs: bool = False
     response_format: Mapping[str, Any] | None = field(default=None, repr=False, hash=False)
     """The structure that a server which can constrain its answers is asked for, in OpenAI's form."""
+
+    def filled(self, defaults: Parameters) -> Parameters:
+        """With *defaults* for the temperature, the limit and the seed where the user gave none."""
+        wanted = {
+            name: getattr(defaults, name)
+            for name in ("temperature", "max_tokens", "seed")
+            if getattr(self, name) is None and getattr(defaults, name) is not None
+        }
+        return dataclasses.replace(self, **wanted) if wanted else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +135,10 @@ class Request:
     system: str | None = field(default=None, repr=False)
     parameters: Parameters = field(default_factory=Parameters)
     deadlines: Deadlines = field(default_factory=Deadlines)
+    extra_body: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Fields for the body of the request besides the usual ones."""
 
-    def messages(self) -> list[dict[str, str]]:
+    def messages(self) -> list[dict[str, Any]]:
         """The chat messages in the wire format."""
         system = [{"role": "system", "content": self.system}] if self.system else []
         return [*system, {"role": "user", "content": self.prompt}]
@@ -146,7 +157,7 @@ class EventStream(Protocol):
 
     def __aiter__(self) -> AsyncIterator[Event]: ...
 
-    async def __anext__(self) -> Event: ...
+    def __anext__(self) -> Awaitable[Event]: ...
 
     async def aclose(self) -> None:
         """Free everything the stream holds; may be called more than once."""

@@ -60,6 +60,9 @@ class RunReport:
     quality: dict[str, Any] = field(default_factory=dict)
     guard: dict[str, Any] = field(default_factory=dict)
     breaker: dict[str, Any] = field(default_factory=dict)
+    """Of the target that answered, or was asked last."""
+    targets: tuple[dict[str, Any], ...] = ()
+    """Of every target: breaker, limiter, hedging."""
     events: tuple[dict[str, Any], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -77,6 +80,7 @@ class RunReport:
             "quality": self.quality,
             "guard": self.guard,
             "breaker": self.breaker,
+            "targets": list(self.targets),
             "events": list(self.events),
             "error": error_as_json(self.error) if self.error else None,
         }

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -28,8 +28,12 @@ from pydantic import (
 from utils import settings_sources as sources
 from utils.errors import AppError, ConfigError, UsageProblem
 from utils.run_context import Deadlines, Parameters, Target
+from utils.settings_checks import Problem, check
 from utils.settings_sources import BadValue, Given
-from utils.wording import mask_key, mask_key_like, shown
+from utils.wording import mask_key, mask_key_like, shown, url_for_people
+
+if TYPE_CHECKING:
+    from utils.resilience.continuation import Capabilities
 
 __all__ = [
     "EMBEDDED_MAX_TOKENS",
@@ -44,6 +48,7 @@ __all__ = [
     "in_effect",
     "load",
     "parameters",
+    "resume_capabilities",
     "toxicity_mode",
 ]
 
@@ -105,6 +110,7 @@ _Texts = Annotated[
 """In the environment: one text, or a JSON list of texts."""
 _File = Annotated[Path, BeforeValidator(_path)] | None
 _NAME = r"^[^\x00-\x1f\x7f]+$"
+_FallbackName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500, pattern=_NAME)]
 _NO_LIMIT = "a number of seconds up to 604800 (7 days; 0 is no limit)"
 
 
@@ -124,7 +130,12 @@ class Settings(BaseModel):
         default=None, repr=False, description="an API key in quotes"
     )
     fallback_to_embedded: bool = Field(default=True, description="true or false")
-    """Whether the embedded model answers for a model that needs a key when there is none."""
+    """Whether the embedded model answers for a model that needs a key when there is none. As a flag (`--no-fallback`)
+    False also drops the configured `fallback`."""
+    fallback: Annotated[tuple[_FallbackName, ...], BeforeValidator(_texts), Field(max_length=8)] = Field(
+        default=(), description="at most 8 names of 1 to 500 characters"
+    )
+    """Who is asked next when a target fails: `embedded`, MODEL, URL or MODEL@URL; see `utils.fallbacks`."""
     system: str | None = Field(default=None, repr=False, description="text")
     temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False, description="a number from 0 to 2")
     max_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1, description="a whole number from 1 to 2147483647")
@@ -157,6 +168,8 @@ class Settings(BaseModel):
     failure_seed: int | None = Field(
         default=None, ge=-(2**63), le=2**63 - 1, description="a whole number of at most 64 bits"
     )
+    failure_plan: str | None = Field(default=None, description="failures such as 'refused, cut@40%, ok'")
+    """Given, it switches `simulate_failures` on; its language is that of `utils.failures.grammar`."""
     timeout_s: _Timeout = Field(default=600.0, description=_NO_LIMIT)
     """The whole run, from the start of the process. 0 is no limit and is stored as None."""
     first_token_timeout_s: _Timeout = Field(default=60.0, description=_NO_LIMIT)
@@ -171,6 +184,18 @@ class Settings(BaseModel):
     )
     """Always limited: an address that swallows packets would otherwise hang a run that has no total limit."""
     retries: int = Field(default=2, ge=0, le=10, description="a whole number from 0 to 10")
+    resume: Literal["auto", "never", "replay", "trailing", "continue_final_message", "prefix", "words"] = Field(
+        default="auto", description="auto, never, replay, trailing, continue_final_message, prefix or words"
+    )
+    """How an answer goes on that was cut; see `resume_capabilities`."""
+    rpm: int | None = Field(default=None, ge=1, le=2**31 - 1, description="a whole number from 1 to 2147483647")
+    """Requests per minute, to each target."""
+    tpm: int | None = Field(default=None, ge=2, le=2**31 - 1, description="a whole number from 2 to 2147483647")
+    """Tokens per minute, prompt and answer together, to each target."""
+    max_tokens_per_second: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="a number above 0")
+    """How fast the answer may appear."""
+    adaptive: bool = Field(default=False, description="true or false")
+    """Deadlines, hedging, the order of the targets and the cutting of loops follow what was observed."""
     monitor_performance: bool = Field(default=False, description="true or false")
     prompt_limit_chars: int = Field(
         default=1_000_000, ge=1, le=100_000_000, description="a whole number from 1 to 100000000"
@@ -235,7 +260,7 @@ def _config_path(environ: Mapping[str, str], named: Path | None) -> tuple[Path |
 def _judge(given: dict[str, Given], secrets: list[str]) -> dict[str, object]:
     """The validated values. A variable is text and is converted; flags and the file have types and keep to them."""
     values: dict[str, object] = {}
-    problems: dict[str, tuple[str, str]] = {}
+    problems: dict[str, Problem] = {}
     for source, strict in (("flag", True), ("environment", False), ("file", True)):
         part = {name: g.value for name, g in given.items() if g.source == source}
         try:
@@ -246,46 +271,14 @@ def _judge(given: dict[str, Given], secrets: list[str]) -> dict[str, object]:
                 problems.setdefault(name, _explain(given[name], detail.get("ctx", {}).get("error"), secrets))
         else:
             values |= {name: getattr(judged, name) for name in part}
-    problems |= _contradictions(given, values)
-    for name, what in (("gguf", "GGUF"), ("json_schema", "JSON schema"), ("grammar", "grammar")):
-        path = values.get(name)
-        if isinstance(path, Path) and not os.path.exists(path):
-            problems[name] = f"{given[name].place}: {shown(path, secrets)} does not exist", f"name a {what} file"
-        elif isinstance(path, Path) and os.path.isdir(path):
-            problems[name] = f"{given[name].place}: {shown(path, secrets)} is a directory", f"name a {what} file"
-    model, key = values.get("model"), values.get("api_key")
-    if isinstance(key, SecretStr) and model == key.get_secret_value():
-        # It would be sent, logged and shown as a name.
-        problems["model"] = f"{given['model'].place} holds the API key", "name a model, such as gpt-4o-mini"
+    key = values.get("api_key")
+    check(given, values, problems, key=key.get_secret_value() if isinstance(key, SecretStr) else None, secrets=secrets)
     if problems:
         raise _error(given, problems)
     return values
 
 
-def _contradictions(given: dict[str, Given], values: dict[str, object]) -> dict[str, tuple[str, str]]:
-    """What does not go together. Packs that are named closer to the run win over guardrails that are switched off."""
-    problems: dict[str, tuple[str, str]] = {}
-    if values.get("guardrails") is False and values.get("guard"):
-        off, packs = given["guardrails"], given["guard"]
-        if off.source == packs.source:
-            problems["guard"] = f"{off.place} switches off what {packs.place} asks for", "give one of them"
-        elif sources.rank(packs.origin) > sources.rank(off.origin):
-            del given["guardrails"], values["guardrails"]
-    typed = {name for name in values if given[name].source == "flag"}
-    has_rules = values.get("guardrails") or (values.get("guard") and values.get("guardrails") is None)
-    if "guard_action" in typed and not has_rules and "guard" not in problems:
-        hint = "add --enable-guardrails or --guard PACK"
-        problems["guard_action"] = f"--guard-action {values['guard_action']} has no rules to act on", hint
-    if "toxicity_classifier" in typed and values.get("toxicity", "off") == "off" and not values.get("guardrails"):
-        problems["toxicity_classifier"] = "--toxicity-classifier has nothing to judge", "add --toxicity flag"
-    forms = [name for name in ("json_schema", "regex", "grammar") if values.get(name) is not None]
-    if len(forms) > 1:
-        places = " and ".join(given[name].place for name in forms)
-        problems[forms[0]] = f"an answer can have one form, and {places} ask for {len(forms)}", "give one of them"
-    return problems
-
-
-def _explain(given: Given, reason: object, secrets: list[str]) -> tuple[str, str]:
+def _explain(given: Given, reason: object, secrets: list[str]) -> Problem:
     """One line and a hint. pydantic's texts name Python types and quote the input, so none of them is used."""
     hint = given.way_out
     if isinstance(reason, BadValue):
@@ -296,25 +289,13 @@ def _explain(given: Given, reason: object, secrets: list[str]) -> tuple[str, str
         return f"{given.place} {demand}", hint
     value = given.value
     if given.name == "base_url" and isinstance(value, str):
-        value = _url_for_people(value)
+        value = url_for_people(value)
     if given.name in sources.PATHS and isinstance(value, str) and value:
         value = Path(value)
     return f"{given.place} {demand}{joint}{shown(value, secrets)}", hint
 
 
-def _url_for_people(url: str) -> str:
-    """*url* with its credentials and query left out; both may hold a key."""
-    head, at, tail = url.rpartition("@")
-    if at:
-        scheme, separator, _ = head.partition("://")
-        url = f"{scheme}{separator}…@{tail}" if separator else f"…@{tail}"
-    for mark in "?#":
-        before, found, after = url.partition(mark)
-        url = f"{before}{mark}…" if found and after else url
-    return url
-
-
-def _error(given: Mapping[str, Given], problems: Mapping[str, tuple[str, str]]) -> AppError:
+def _error(given: Mapping[str, Given], problems: Mapping[str, Problem]) -> AppError:
     names = list(problems)
     message = "\n".join(line for line, _ in problems.values())
     hint = problems[names[0]][1] if len(names) == 1 else "correct each of them"
@@ -391,3 +372,25 @@ def deadlines(settings: Settings) -> Deadlines:
         total_s=settings.timeout_s,
         connect_s=settings.connect_timeout_s,
     )
+
+
+def resume_capabilities(settings: Settings, target: Target) -> Capabilities | None:
+    """How *target* may be asked to go on with a cut answer, as configured by `resume`; None: find out.
+
+    `replay` alone is tried on any target: a replay is compared before anything is shown. Beside another way it is
+    tried only where the same text is to be expected. The embedded server has one form of prefill, whatever is set.
+    """
+    from utils.resilience.continuation import Capabilities
+
+    match settings.resume:
+        case "auto":
+            return None
+        case "never":
+            return Capabilities(replay=False, prefill=None, continue_=False)
+        case "replay":
+            return Capabilities(replay=True, prefill=None, continue_=False)
+        case "words":
+            return Capabilities(replay=False, prefill=None, continue_=True)
+        case form:
+            prefill = "trailing" if target.is_embedded else form
+            return Capabilities(replay=target.is_deterministic, prefill=prefill, continue_=True)

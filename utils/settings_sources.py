@@ -34,12 +34,13 @@ __all__ = [
     "from_environment",
     "from_file",
     "from_flags",
+    "model_and_url",
     "rank",
 ]
 
 Source = Literal["flag", "environment", "file"]
 
-RESERVED_NAMES = ("KAYGRAPH_CACHE_DIR", "KAYGRAPH_CONFIG", "KAYGRAPH_DEBUG")
+RESERVED_NAMES = ("KAYGRAPH_CACHE_DIR", "KAYGRAPH_CONFIG", "KAYGRAPH_DEBUG", "KAYGRAPH_STATE_DIR")
 """Environment variables that other parts of the program read."""
 
 PREFIX = "KAYGRAPH_"
@@ -48,7 +49,7 @@ OPENAI_NAMES = {"api_key": "OPENAI_API_KEY", "base_url": "OPENAI_BASE_URL"}
 
 _PIPE_S = 3.0
 """How long a pipe in the place of the file may take for its content."""
-LISTS = ("stop", "guard", "validators")
+LISTS = ("stop", "guard", "validators", "fallback")
 """Settings that are lists of texts."""
 PATHS = ("gguf", "json_schema", "grammar")
 
@@ -157,6 +158,18 @@ def checked_base_url(text: str) -> str:
     if parts.path.rstrip("/").endswith("/completions"):
         raise BadValue("must end before /chat/completions", hint=f"for example {scheme.lower()}://{parts.netloc}/v1")
     return url
+
+
+def model_and_url(name: str) -> tuple[str, str]:
+    """*name* of the form MODEL, URL or MODEL@URL in its two parts, "" for the one that is missing.
+
+    The last `@` before the scheme separates them: there are models with an `@` in their names. Nothing is judged.
+    """
+    head, separator, rest = name.partition("://")
+    if not separator:
+        return name.strip(), ""
+    model, _, scheme = head.rpartition("@")
+    return model.strip(), f"{scheme.strip()}://{rest.strip()}"
 
 
 def _without_secrets(url: str) -> str:

@@ -212,15 +212,17 @@ class StateFile:
             raise _Foreign(f"was written by another version ({version}); delete it if you no longer use that")
 
     def _set_aside(self) -> Path | None:
-        """Rename the damaged file, if it is still the one that was opened; returns its new path."""
+        """Rename the damaged file, unless another process has done so; its new path, None if that cannot be done."""
         self._disconnect()
         aside = self._path.with_name(f"{self._path.name}.damaged")
         try:
-            if self._path.stat().st_ino != self._inode:
-                return None
-            os.replace(self._path, aside)
-            for suffix in ("-wal", "-shm"):
-                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+            # What lies there now may be a new file that another process has begun.
+            if self._path.stat().st_ino == self._inode:
+                os.replace(self._path, aside)
+                for suffix in ("-wal", "-shm"):
+                    self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        except FileNotFoundError:
+            return aside
         except OSError:
             return None
         return aside

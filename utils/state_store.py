@@ -114,13 +114,13 @@ class StateStore:
         """See `BreakerStore`."""
         return self._file.attempt(lambda connection: self._state(connection, key), None, creates=False)
 
-    def publish(self, key: str, state: SharedState, *, expected: int) -> SharedState | None:
+    def publish(self, key: str, state: SharedState, *, expected: int, ends_row: bool = False) -> SharedState | None:
         """See `BreakerStore`."""
 
         def work(connection: sqlite3.Connection) -> SharedState | None:
             with transaction(connection):
                 standing = self._state(connection, key)
-                result, is_accepted = merged(standing, state, expected)
+                result, is_accepted = merged(standing, state, expected, ends_row=ends_row)
                 if standing is None or standing.generation != result.generation:
                     connection.execute("DELETE FROM probes WHERE target = ?", (key,))
                 self._write(connection, key, result)
@@ -148,7 +148,8 @@ class StateStore:
                 if standing is not None and standing.generation != generation:
                     return ProbePlace(None)
                 connection.execute(
-                    "DELETE FROM probes WHERE target = ? AND NOT expires_at BETWEEN ? AND ?", (key, now, now + ttl_s)
+                    "DELETE FROM probes WHERE target = ? AND (expires_at <= ? OR expires_at > ?)",
+                    (key, now, now + ttl_s),
                 )
                 count, first = connection.execute(
                     "SELECT count(*), min(expires_at) FROM probes WHERE target = ?", (key,)

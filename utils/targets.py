@@ -29,6 +29,8 @@ __all__ = [
     "OPENAI_URL",
     "TargetChoice",
     "choose_target",
+    "embedded_target",
+    "server_target",
 ]
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -92,7 +94,7 @@ def choose_target(settings: Settings, *, origins: Mapping[str, str]) -> TargetCh
             gguf = None
 
     if gguf is not None:
-        target = _embedded(settings, gguf.stem)
+        target = embedded_target(settings, gguf.stem)
         reason = f"gguf names {gguf.name} ({origin['gguf']})"
         if model is None or name in (EMBEDDED, gguf.stem.casefold()):
             return TargetChoice(target, gguf.stem, reason, gguf=gguf)
@@ -105,14 +107,14 @@ def choose_target(settings: Settings, *, origins: Mapping[str, str]) -> TargetCh
         return TargetChoice(target, model, reason, warning, gguf)
     if base_url is not None:
         return TargetChoice(
-            _server(settings, base_url, model or ""), model or "", f"base_url is set ({origin['base_url']})"
+            server_target(settings, base_url, model or ""), model or "", f"base_url is set ({origin['base_url']})"
         )
     if name in (EMBEDDED, EMBEDDED_MODEL):
-        return TargetChoice(_embedded(settings), EMBEDDED_MODEL, f"model names it ({origin['model']})")
+        return TargetChoice(embedded_target(settings), EMBEDDED_MODEL, f"model names it ({origin['model']})")
     if settings.api_key is not None:
         model = model or DEFAULT_OPENAI_MODEL
-        return TargetChoice(_server(settings, OPENAI_URL, model), model, f"a key is set ({origin['api_key']})")
-    target, reason = _embedded(settings), "no API key and no base URL"
+        return TargetChoice(server_target(settings, OPENAI_URL, model), model, f"a key is set ({origin['api_key']})")
+    target, reason = embedded_target(settings), "no API key and no base URL"
     if model is None:
         return TargetChoice(target, EMBEDDED_MODEL, reason)
     if not settings.fallback_to_embedded:
@@ -132,15 +134,17 @@ def _switch(origins: Mapping[str, str]) -> str:
     return f"fallback_to_embedded = false ({origin})" if rank(origin) in (1, 2) else "--no-fallback"
 
 
-def _embedded(settings: Settings, model: str = EMBEDDED_MODEL) -> Target:
+def embedded_target(settings: Settings, model: str = EMBEDDED_MODEL) -> Target:
+    """The embedded server with *model*."""
     return Target(EMBEDDED, model, is_deterministic=True, finish_reason_optional=settings.finish_reason_optional)
 
 
-def _server(settings: Settings, base_url: str, model: str) -> Target:
+def server_target(settings: Settings, base_url: str, model: str, *, with_key: bool = True) -> Target:
+    """A server; *with_key*: it is the one that the key was meant for."""
     return Target(
         base_url,
         model,
-        api_key=settings.api_key.get_secret_value() if settings.api_key else None,
+        api_key=settings.api_key.get_secret_value() if settings.api_key and with_key else None,
         # Not a promise of the server: a replay is compared before anything is shown, so trying is safe.
         is_deterministic=settings.seed is not None or settings.temperature == 0,
         finish_reason_optional=settings.finish_reason_optional,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-__all__ = ["MAX_SHOWN_CHARS", "MIN_KEY_CHARS", "mask_key", "mask_key_like", "nearest", "shown"]
+__all__ = ["MAX_SHOWN_CHARS", "MIN_KEY_CHARS", "mask_key", "mask_key_like", "nearest", "shown", "url_for_people"]
 
 MIN_KEY_CHARS = 12
 """Shorter keys are never shown in part: four characters would be too much of them."""
@@ -74,3 +74,15 @@ def shown(value: object, secrets: Iterable[str] = ()) -> str:
             return "a table"
         case _:
             return f"a {type(value).__name__}"
+
+
+def url_for_people(url: str) -> str:
+    """*url* with its credentials and query left out; both may hold a key."""
+    head, at, tail = url.rpartition("@")
+    if at:
+        scheme, separator, _ = head.partition("://")
+        url = f"{scheme}{separator}…@{tail}" if separator else f"…@{tail}"
+    for mark in "?#":
+        before, found, after = url.partition(mark)
+        url = f"{before}{mark}…" if found and after else url
+    return url

@@ -73,7 +73,6 @@ PURE = [
             "limiter",
             "loop_guard",
             "pacing",
-            "policy",
         )
     ),
     *(

@@ -79,6 +79,17 @@ VALUES = {
     "URL with a password": _option("--base-url", "http://me:secret-123@host/v1", says=("user name or password",)),
     "model that is no text": _option("--base-url", "http://127.0.0.1:9", "-m", LATIN_1, says=("--model",)),
     "stop that is no text": _option("--stop", LATIN_1, says=("--stop",)),
+    "plan of failures": _option(
+        "--failure-plan", "ok, kut@40%", says=("--failure-plan, character 5", "'kut'", "did you mean 'cut'?")
+    ),
+    "plan of failures of the environment": Bad(
+        CONFIG, ("KAYGRAPH_FAILURE_PLAN, character 1", "'kut'"), ("Hi.",), env={"KAYGRAPH_FAILURE_PLAN": "kut"}
+    ),
+    "seed of no failures": _option("--failure-seed", "7", says=("--failure-seed 7", "--simulate-failures")),
+    "fallback that is forbidden": _option(
+        "--fallback", "m", "--no-fallback", says=("--no-fallback forbids what --fallback asks for",)
+    ),
+    "no requests at all": _option("--rpm", "0", says=("--rpm must be a whole number from 1", "not 0")),
     "GGUF that is not there": _option("--gguf", "nowhere.gguf", says=("nowhere.gguf", "does not exist")),
     "temperature of the environment": Bad(
         CONFIG, ("KAYGRAPH_TEMPERATURE", "must be a number from 0 to 2"), ("Hi.",), env={"KAYGRAPH_TEMPERATURE": "9"}

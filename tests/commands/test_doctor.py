@@ -60,7 +60,16 @@ def test_with_nothing_configured_a_run_would_work(tmp_path: Path) -> None:
     lines = result.stdout.splitlines()
     model = f"{tmp_path}/cache/smollm2-135m-instruct-b179c9523d0e.gguf: not fetched yet (93 MB to download)"
     sections = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
-    assert sections == ["system:", "packages:", "settings:", "target:", "guards:", "embedded model:", "terminal:"]
+    assert sections == [
+        "system:",
+        "packages:",
+        "settings:",
+        "target:",
+        "guards:",
+        "state:",
+        "embedded model:",
+        "terminal:",
+    ]
     for line in (
         f"       file                   none (looked for {tmp_path}/.config/kaygraph-streaming-llm/config.toml)",
         "       temperature            0.2  (the embedded model's default)",

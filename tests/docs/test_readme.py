@@ -15,8 +15,8 @@ import main
 from flow import create_streaming_graph
 from tests.flow.harness import prompt_policy
 from utils import errors
-from utils.resilience.breaker import Breaker
 from utils.resilience.resilient_stream import Opener
+from utils.resilience.upstream import Upstream
 from utils.run_context import EMBEDDED, Target
 from utils.settings import Settings
 
@@ -38,7 +38,7 @@ def run_options() -> set[str]:
 
 def test_the_diagram_is_the_graph() -> None:
     unused: Any = None
-    graph = create_streaming_graph(Opener(Target(EMBEDDED, "m"), unused, Breaker()), prompt=prompt_policy())
+    graph = create_streaming_graph(Opener([Upstream(Target(EMBEDDED, "m"), unused)]), prompt=prompt_policy())
     assert f"```mermaid\n{graph.to_mermaid().rstrip()}\n```" in README
 
 

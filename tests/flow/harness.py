@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,19 +21,31 @@ from utils.guardrails.prompt_guard import PromptLimits, PromptPolicy
 from utils.guardrails.rules import RuleSet
 from utils.metrics.recorder import Recorder
 from utils.openai_stream import OpenAIBackend
+from utils.resilience.adapting import Adaptation
 from utils.resilience.backoff import Backoff
 from utils.resilience.breaker import Breaker
-from utils.resilience.policy import RetryPolicy
-from utils.resilience.resilient_stream import Backend, Opener
+from utils.resilience.continuation import Capabilities
+from utils.resilience.resilient_stream import Opener
+from utils.resilience.retry_policy import RetryPolicy
+from utils.resilience.upstream import Backend, Upstream
 from utils.run_context import Deadlines, Parameters, RunContext, Target
 from utils.run_report import RunReport
 from utils.validation.plan import ValidationPlan
+
+ONLY_REPLAY = Capabilities(replay=True, prefill=None, continue_=False)
+"""What most tests want: a target that is deterministic may be replayed, and nothing else is tried."""
 
 
 def prompt_policy(*own_keys: str | None, allow_secrets: bool = False) -> PromptPolicy:
     """What the program judges a prompt by, without its packs of advice."""
     secrets = compile_rules(("secrets",), own_keys=filter(None, own_keys))
     return PromptPolicy(PromptLimits(1_000_000), secrets, RuleSet.compile(()), allow_secrets)
+
+
+def _replaying(capabilities: Capabilities | None, deterministic: bool) -> Capabilities | None:
+    if capabilities is None:
+        return None
+    return dataclasses.replace(capabilities, replay=capabilities.replay and deterministic)
 
 
 @dataclass
@@ -62,9 +75,14 @@ def run_flow(
     model: str = "test-model",
     parameters: Parameters | None = None,
     wrap_transport: Any = None,
+    uses_aiohttp: bool = False,
     finish_reason_optional: bool = False,
     breaker: Breaker | None = None,
     backend: Backend | None = None,
+    capabilities: Capabilities | None = ONLY_REPLAY,
+    fallbacks: Sequence[Upstream] = (),
+    upstreams: Sequence[Upstream] | None = None,
+    adaptation: Adaptation | None = None,
     on_event: Callable[[Event, RunContext], Stopped | None] | None = None,
 ) -> FlowRun:
     """One run of the flow; *on_event* may stop it by returning the cause."""
@@ -94,10 +112,15 @@ def run_flow(
             finish_reason_optional=finish_reason_optional,
         )
         used = backend or OpenAIBackend(
-            base_url=base_url, api_key=api_key, connect_timeout_s=deadline_s / 2, wrap_transport=wrap_transport
+            base_url=base_url,
+            api_key=api_key,
+            connect_timeout_s=deadline_s / 2,
+            wrap_transport=wrap_transport,
+            uses_aiohttp=uses_aiohttp,
         )
-        policy = RetryPolicy(retries=retries, backoff=Backoff(0.001, 0.002))
-        opener = Opener(target, used, breaker or Breaker(), policy, random.Random(1))
+        upstream = Upstream(target, used, breaker or Breaker(), configured=_replaying(capabilities, deterministic))
+        policy = RetryPolicy(retries=retries, resumes=retries, backoff=Backoff(0.001, 0.002))
+        opener = Opener(upstreams or [upstream, *fallbacks], policy, random.Random(1), adaptation)
         answer = AnswerPolicy(rules, toxicity, endpoint, validation)
         graph = create_streaming_graph(opener, prompt=prompt_policy(api_key), answer=answer)
         run_input = RunInput(

@@ -49,3 +49,28 @@ def test_a_duplicated_event_is_shown_and_flagged() -> None:
         run = run_flow(target.base_url, deadline_s=DEADLINE_S)
     assert len(run.report.text) > len(FULL_TEXT)
     assert [event.rule for event in run.events if isinstance(event, Flagged)] == ["duplicated_event"]
+
+
+AIOHTTP_SAYS = {
+    # Its errors do not tell a connection that was never made from one that ended before the answer.
+    "reset_before_response": "unreachable",
+    "close_before_response": "unreachable",
+    "close_inside_headers": "unreachable",
+}
+QUICK = [
+    fault
+    for fault in FAULTS
+    if not any(word in f"{fault.error_code} {fault.name}" for word in ("timeout", "after_finish", "bad_chunk_header"))
+]
+"""Not those that wait for a deadline, which is ours and the same; aiohttp 3.14 never tells of a bad chunk header."""
+
+
+@pytest.mark.parametrize("fault", QUICK, ids=lambda fault: fault.name)
+def test_over_the_other_transport_a_fault_ends_the_same_way(fault: Fault) -> None:
+    with serve_fault(fault) as target:
+        report = run_flow(target.base_url, deadline_s=DEADLINE_S, uses_aiohttp=True).report
+        assert report.text == fault.text_prefix
+        assert report.exit_code == fault.exit_code
+        assert (report.error.code if report.error else None) == AIOHTTP_SAYS.get(fault.name, fault.error_code)
+        if target.server is not None:
+            wait_until(lambda: target.server.open_connections() == 0)

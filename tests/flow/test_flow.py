@@ -33,8 +33,11 @@ from utils.events import (
 from utils.guardrails.rules import RuleSet
 from utils.metrics.recorder import Recorder
 from utils.resilience.breaker import Breaker
-from utils.resilience.policy import RetryPolicy
+from utils.resilience.continuation import Detected
+from utils.resilience.rate_headers import RateHeaders
 from utils.resilience.resilient_stream import Opener, ResilientStream
+from utils.resilience.retry_policy import RetryPolicy
+from utils.resilience.upstream import Upstream
 from utils.run_context import EMBEDDED, Request, RunContext, Target
 from utils.well_formed import well_formed
 
@@ -53,6 +56,10 @@ class MockSource:
         assert isinstance(item, list)
         return item
 
+    @property
+    def rate_headers(self) -> RateHeaders:
+        return RateHeaders()
+
     async def aclose(self) -> None:
         self.is_closed = True
 
@@ -70,6 +77,9 @@ class MockBackend:
             raise attempt
         self.sources.append(MockSource(attempt))
         return self.sources[-1]
+
+    async def detect(self, *args: Any) -> Detected:
+        return Detected()
 
     @property
     def is_all_closed(self) -> bool:
@@ -280,7 +290,9 @@ def test_one_flow_serves_many_runs_and_its_state_survives_the_node_copies() -> N
     backend = MockBackend(*[[[OPENED, *text(str(n))], [STOP]] for n in range(10)], AuthFailed("no"))
     target = Target(EMBEDDED, "m", is_deterministic=True)
     breaker = Breaker()
-    graph = create_streaming_graph(Opener(target, backend, breaker, RetryPolicy(retries=0)), prompt=prompt_policy())
+    graph = create_streaming_graph(
+        Opener([Upstream(target, backend, breaker)], RetryPolicy(retries=0)), prompt=prompt_policy()
+    )
 
     async def once() -> Shared:
         now = time.monotonic()
@@ -301,7 +313,7 @@ def test_one_flow_serves_many_runs_and_its_state_survives_the_node_copies() -> N
 
 async def opened_stream(backend: MockBackend, breaker: Breaker) -> ResilientStream:
     context = RunContext(clock=time.monotonic, started_s=time.monotonic())
-    opener = Opener(Target(EMBEDDED, "m"), backend, breaker, RetryPolicy(retries=0))
+    opener = Opener([Upstream(Target(EMBEDDED, "m"), backend, breaker)], RetryPolicy(retries=0))
     return await opener.open(Request("hi", context))
 
 
@@ -340,7 +352,7 @@ def test_a_consumer_that_fails_leaves_nothing_open(rules: RuleSet | None) -> Non
 
         context = RunContext(clock=time.monotonic, started_s=time.monotonic(), listeners=(listener,))
         graph = create_streaming_graph(
-            Opener(Target(EMBEDDED, "m"), backend, Breaker()), prompt=prompt_policy(), answer=AnswerPolicy(rules)
+            Opener([Upstream(Target(EMBEDDED, "m"), backend)]), prompt=prompt_policy(), answer=AnswerPolicy(rules)
         )
         shared: Shared = {"recorder": Recorder(0.0), "run_input": RunInput("hi", context)}
         with pytest.raises(ZeroDivisionError):
@@ -383,7 +395,7 @@ def test_the_node_that_drains_a_stream_closes_it_itself(how: str) -> None:
                 raise ZeroDivisionError
 
         context = RunContext(clock=time.monotonic, started_s=time.monotonic(), listeners=(listener,))
-        opener = Opener(Target(EMBEDDED, "m"), MockBackend(), Breaker())
+        opener = Opener([Upstream(Target(EMBEDDED, "m"), MockBackend())])
         node = nodes.TokenAggregator(opener, nodes.StreamLog(), model_requested="m")
         draining = asyncio.create_task(node.exec_async((stream, context)))
         await told.wait()
@@ -397,7 +409,7 @@ def test_the_node_that_drains_a_stream_closes_it_itself(how: str) -> None:
 
 
 def test_every_action_that_a_node_can_return_has_an_edge() -> None:
-    graph = create_streaming_graph(Opener(Target(EMBEDDED, "m"), MockBackend(), Breaker()), prompt=prompt_policy())
+    graph = create_streaming_graph(Opener([Upstream(Target(EMBEDDED, "m"), MockBackend())]), prompt=prompt_policy())
     actions = {
         "PromptProcessor": {nodes.READY, nodes.REJECTED},
         "StreamingLLM": {nodes.STREAMING, nodes.UNAVAILABLE},

@@ -24,9 +24,9 @@ from utils.events import Aborted, Adapted, Event, Retrying, TextDelta
 from utils.metrics.recorder import Recorder
 from utils.openai_stream import OpenAIBackend
 from utils.resilience.backoff import Backoff
-from utils.resilience.breaker import Breaker
-from utils.resilience.policy import RetryPolicy
 from utils.resilience.resilient_stream import Opener
+from utils.resilience.retry_policy import RetryPolicy
+from utils.resilience.upstream import Upstream
 from utils.run_context import Deadlines, Parameters, Request, RunContext, Target
 from utils.run_report import exit_code_of, outcome_of
 from utils.validation.plan import ValidationPlan
@@ -84,9 +84,8 @@ def ask(
             listeners=(recorder.handle, lambda event, now: events.append(event)),
         )
         backend = OpenAIBackend(base_url=base_url, api_key=None, closes_connections=True)
-        opener = Opener(
-            Target(base_url, "m"), backend, Breaker(), RetryPolicy(0, Backoff(0.001, 0.002)), random.Random(1)
-        )
+        policy = RetryPolicy(0, backoff=Backoff(0.001, 0.002))
+        opener = Opener([Upstream(Target(base_url, "m"), backend)], policy, random.Random(1))
         sent = parameters or Parameters()
         if format_sent:
             sent = Parameters(sent.temperature, sent.max_tokens, sent.seed, response_format=plan.response_format)

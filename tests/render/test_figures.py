@@ -132,6 +132,7 @@ def test_no_line_is_wider_than_the_terminal_and_no_word_is_lost(width: int) -> N
         ),
         ("recovery", ended(), None),
         ("recovery", ended({"fallbacks": 1, "adaptations": 2}), "1 fallback"),
+        ("recovery", ended({"retries": 2, "breaker_changes": 2}), "2 retries, 2 breaker changes"),
         ("recovery", ended({"resumes": 2, "gap_s": [0.5, 2.0]}), "2 resumes, gaps 500 ms, 2.00 s"),
         ("recovery", ended({"resumes": 9, "gap_s": [0.5] * 8 + [2.0]}), "9 resumes, longest gap 2.00 s"),
         ("guard", ended(), None),

@@ -61,6 +61,16 @@ def refusal(
             "--connect-timeout must be a number of seconds above 0, up to 604800 (7 days), not 0",
         ),
         ("retries", 11, "--retries must be a whole number from 0 to 10, not 11"),
+        ("rpm", 0, "--rpm must be a whole number from 1 to 2147483647, not 0"),
+        ("tpm", 1, "--tpm must be a whole number from 2 to 2147483647, not 1"),
+        ("max_tokens_per_second", 0.0, "--max-tokens-per-second must be a number above 0, not 0.0"),
+        ("max_tokens_per_second", float("inf"), "--max-tokens-per-second must be a number above 0, not inf"),
+        ("max_tokens_per_second", float("nan"), "--max-tokens-per-second must be a number above 0, not nan"),
+        ("adaptive", "on", "--adaptive must be true or false, not 'on'"),
+        ("fallback", ("a",) * 9, "--fallback must be at most 8 names of 1 to 500 characters, not a list of 9"),
+        ("fallback", ("a", " "), "--fallback must be at most 8 names of 1 to 500 characters, not a list of 2"),
+        ("fallback", ("a\nb",), "--fallback must be at most 8 names of 1 to 500 characters, not a list of 1"),
+        ("fallback", ("a\udcff",), "--fallback must be at most 8 names of 1 to 500 characters, not a list of 1"),
         ("prompt_limit_chars", 0, "--prompt-limit-chars must be a whole number from 1 to 100000000, not 0"),
         ("color", "blue", "--color must be auto, always or never, not 'blue'"),
         ("guardrails", "on", "--enable-guardrails must be true or false, not 'on'"),
@@ -85,6 +95,15 @@ def test_a_bad_flag_is_a_usage_problem(name: str, value: object, message: str) -
         ("KAYGRAPH_TIMEOUT_S", "10m", f"must be {SECONDS}, not '10m'"),
         ("KAYGRAPH_RETRIES", "-1", "must be a whole number from 0 to 10, not '-1'"),
         ("KAYGRAPH_COLOR", "Auto", "must be auto, always or never, not 'Auto'"),
+        ("KAYGRAPH_RPM", "many", "must be a whole number from 1 to 2147483647, not 'many'"),
+        ("KAYGRAPH_TPM", "1", "must be a whole number from 2 to 2147483647, not '1'"),
+        ("KAYGRAPH_MAX_TOKENS_PER_SECOND", "inf", "must be a number above 0, not 'inf'"),
+        ("KAYGRAPH_FALLBACK", "a,,b", "must be at most 8 names of 1 to 500 characters, not a list of 3"),
+        (
+            "KAYGRAPH_RESUME",
+            "always",
+            "must be auto, never, replay, trailing, continue_final_message, prefix or words, not 'always'",
+        ),
     ],
 )
 def test_a_bad_variable_is_a_configuration_error(variable: str, text: str, demand: str) -> None:
@@ -120,6 +139,9 @@ def test_a_bad_variable_is_a_configuration_error(variable: str, text: str, deman
         ("max_tokens = 1.0", "{file}: max_tokens must be a whole number from 1 to 2147483647, not 1.0", IN_FILE),
         ("guardrails = 1", "{file}: guardrails must be true or false, not 1", IN_FILE),
         ("stop = 1", "{file}: stop must be at most 4 texts, none of them empty, not 1", IN_FILE),
+        ("rpm = 1.5", "{file}: rpm must be a whole number from 1 to 2147483647, not 1.5", IN_FILE),
+        ("fallback = 1", "{file}: fallback must be at most 8 names of 1 to 500 characters, not 1", IN_FILE),
+        ("failure_plan = 1", "{file}: failure_plan must be failures such as 'refused, cut@40%, ok', not 1", IN_FILE),
         ("gguf = 1", "{file}: gguf must be the path of a GGUF file, not 1", IN_FILE),
         ("gguf = ''", "{file}: gguf must be the path of a file: ''", IN_FILE),
         ('gguf = "x\\u0000"', r"{file}: gguf must be the path of a file: '{dir}/x\x00'", IN_FILE),
@@ -293,6 +315,16 @@ def test_a_key_in_the_place_of_the_model_is_refused() -> None:
     assert error.exit_code == 2
 
 
+@pytest.mark.parametrize("form", ["{}", "embedded,{}", "{}@http://host/v1"])
+def test_a_key_in_the_place_of_a_fallback_is_refused(form: str) -> None:
+    environ = {"HOME": "/nowhere", "OPENAI_API_KEY": KEY, "KAYGRAPH_FALLBACK": form.format(KEY)}
+    error = refusal({}, environ)
+    assert type(error) is ConfigError
+    assert error.message == "environment variable KAYGRAPH_FALLBACK holds the API key"
+    assert error.hint == "name a model, such as gpt-4o-mini, or a server"
+    assert type(refusal({"fallback": (KEY,)}, environ)) is UsageProblem
+
+
 def test_a_named_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     os.mkfifo(path)
@@ -389,7 +421,7 @@ def test_no_error_and_no_repr_holds_a_key(
     except AppError as error:
         text = f"{error.message}{error.hint}{error!r}{error.__cause__!r}{error.__context__!r}"
     else:
-        assert name == "model", "every other field refuses a text like this"
+        assert name in ("model", "fallback"), "every other field refuses a text like this"
         assert form != "{}"
         text = repr(loaded.settings.api_key) + repr(loaded.origins) + repr(loaded.warnings)
     assert key[:-4] not in text

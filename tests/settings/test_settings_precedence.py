@@ -22,6 +22,7 @@ VALUES: dict[str, tuple[tuple[object, object], tuple[str, object], tuple[object,
     "model": (("a", "a"), ("b", "b"), ("c", "c")),
     "base_url": (("http://a/v1/", "http://a/v1"), ("http://b", "http://b"), ("https://c//", "https://c")),
     "fallback_to_embedded": ((False, False), ("yes", True), (False, False)),
+    "fallback": (((" a ", "b"), ("a", "b")), ("c, d@http://e", ("c", "d@http://e")), (["f"], ("f",))),
     "system": (("", ""), (" b ", " b "), ("c", "c")),
     "temperature": ((0, 0.0), ("0.5", 0.5), (2, 2.0)),
     "max_tokens": ((1, 1), ("2", 2), (3, 3)),
@@ -39,11 +40,17 @@ VALUES: dict[str, tuple[tuple[object, object], tuple[str, object], tuple[object,
     "toxicity": (("hold", "hold"), ("off", "off"), ("stop", "stop")),
     "simulate_failures": ((True, True), ("off", False), (True, True)),
     "failure_seed": ((-1, -1), ("2", 2), (3, 3)),
+    "failure_plan": (("ok", "ok"), ("refused, ok", "refused, ok"), ("cut@40%", "cut@40%")),
     "timeout_s": ((0.0, None), ("5", 5.0), (0, None)),
     "first_token_timeout_s": ((1.5, 1.5), ("0", None), (2, 2.0)),
     "idle_timeout_s": ((1, 1.0), ("2", 2.0), (0.0, None)),
     "connect_timeout_s": ((0.1, 0.1), ("2", 2.0), (3, 3.0)),
     "retries": ((0, 0), ("10", 10), (3, 3)),
+    "resume": (("never", "never"), ("continue_final_message", "continue_final_message"), ("words", "words")),
+    "rpm": ((1, 1), ("2147483647", 2147483647), (60, 60)),
+    "tpm": ((2, 2), ("2147483647", 2147483647), (60, 60)),
+    "max_tokens_per_second": ((0.1, 0.1), ("20", 20.0), (3, 3.0)),
+    "adaptive": ((True, True), ("no", False), (True, True)),
     "monitor_performance": ((True, True), ("false", False), (True, True)),
     "prompt_limit_chars": ((1, 1), ("100000000", 100_000_000), (3, 3)),
     "finish_reason_optional": ((True, True), ("n", False), (True, True)),
@@ -85,6 +92,10 @@ def test_the_highest_source_that_gives_a_value_wins_and_is_named(
 ) -> None:
     if chosen["guard_action"][0] or chosen["toxicity_classifier"][0]:  # these flags ask for something to act on
         chosen["guardrails"] = (True, *chosen["guardrails"][1:])
+    if chosen["failure_seed"][0] or any(place in (True, "given") for place in chosen["failure_plan"]):
+        chosen["simulate_failures"] = (True, *chosen["simulate_failures"][1:])
+    if chosen["fallback_to_embedded"][0]:  # it forbids them
+        chosen["fallback"] = (False, "absent", False)
     flags: dict[str, object] = {}
     environ: dict[str, str] = {}
     table: dict[str, object] = {}
@@ -353,6 +364,7 @@ def test_packs_and_files_that_the_file_names_are_relative_to_it(config: Path) ->
     [
         ({"guardrails": False, "guard": ("pii",)}, "--disable-guardrails switches off what --guard asks for"),
         ({"regex": "a", "grammar": "/dev/null"}, "an answer can have one form, and --regex and --grammar ask for 2"),
+        ({"fallback_to_embedded": False, "fallback": ("a",)}, "--no-fallback forbids what --fallback asks for"),
     ],
 )
 def test_flags_that_contradict_each_other_are_a_usage_error(flags: dict[str, object], message: str) -> None:
@@ -375,6 +387,11 @@ def test_flags_that_contradict_each_other_are_a_usage_error(flags: dict[str, obj
             "add --enable-guardrails or --guard PACK",
         ),
         ({"toxicity_classifier": "openai"}, "--toxicity-classifier has nothing to judge", "add --toxicity flag"),
+        (
+            {"failure_seed": 7},
+            "--failure-seed 7 has no failures to choose",
+            "add --simulate-failures or --failure-plan SPEC",
+        ),
     ],
 )
 def test_a_flag_that_would_do_nothing_is_a_usage_error(flags: dict[str, object], message: str, hint: str) -> None:

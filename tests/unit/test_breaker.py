@@ -1,11 +1,9 @@
-"""The circuit breaker: every pair of state and signal, its thresholds, its times, and who may share it."""
+"""The circuit breaker: every pair of state and signal, its thresholds and its times."""
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import random
-import threading
 from collections.abc import Callable
 
 import pytest
@@ -92,6 +90,56 @@ def test_a_signal_of_the_present_generation(state: BreakerState, signal: str) ->
     assert isinstance(answer, Permit) or answer.is_cooldown == (signal in ("429", "failure that asks for time"))
 
 
+# Who asks for a permit: the state after it, and how long it is refused. The probe that is out was admitted at 10.
+ADMISSIONS: dict[tuple[BreakerState, float], tuple[BreakerState, float]] = {
+    (CLOSED, 12.0): (CLOSED, 0.0),
+    (OPEN, 1.0): (OPEN, 9.0),
+    (OPEN, 10.0): (HALF_OPEN, 0.0),
+    (HALF_OPEN, 11.0): (HALF_OPEN, 4.0),
+    (HALF_OPEN, 15.0): (HALF_OPEN, 0.0),
+}
+
+
+@pytest.mark.parametrize(("state", "now"), ADMISSIONS)
+def test_an_admission(state: BreakerState, now: float) -> None:
+    breaker = brought_to(state)[0]
+    expected, wait_s = ADMISSIONS[state, now]
+    answer = breaker.admit(now)
+    assert (answer.retry_after_s if isinstance(answer, Refused) else 0.0) == pytest.approx(wait_s)
+    assert breaker.statistics().state is expected
+
+
+@pytest.mark.parametrize("state", BreakerState)
+def test_time_changes_no_state_until_somebody_asks(state: BreakerState) -> None:
+    breaker, _, _, now = brought_to(state)
+    before = breaker.statistics()
+    after = breaker.statistics(now + 3600.0)
+    assert (after.state, after.generation, after.opened) == (before.state, before.generation, before.opened)
+    assert (after.retry_after_s, after.probes, after.window_calls) == (0.0, 0, 0)
+    assert breaker.changes_since(before.generation) == ()
+
+
+@pytest.mark.parametrize("somebody_asks", [False, True])
+@pytest.mark.parametrize("state", BreakerState)
+def test_the_expiry_of_a_permit_changes_no_state_and_is_no_outcome(state: BreakerState, somebody_asks: bool) -> None:
+    breaker, permit, _, _ = brought_to(state)
+    before = breaker.statistics()
+    now = max(permit.expires_s, 10.0)
+    figures = breaker.statistics(now)
+    assert (figures.state, figures.failed, figures.released, figures.probes) == (state, before.failed, 0, 0)
+    if somebody_asks:
+        admitted(breaker, now)
+    permit.succeed(now)
+    after = breaker.statistics()
+    assert after.state is (HALF_OPEN if state is OPEN and somebody_asks else state)
+    assert after.ignored == before.ignored + (state is not CLOSED)
+
+
+def test_a_probe_at_the_told_instant_is_not_refused_for_the_resolution_of_a_clock() -> None:
+    breaker, _, _, now = brought_to(HALF_OPEN)
+    admitted(breaker, now + refused(breaker, now).retry_after_s - 1e-9)
+
+
 @pytest.mark.parametrize("state", BreakerState)
 @pytest.mark.parametrize("signal", SIGNALS)
 def test_a_late_signal_of_an_earlier_generation_changes_no_state(state: BreakerState, signal: str) -> None:
@@ -172,6 +220,18 @@ def test_rates_open_the_breaker(name: str) -> None:
     assert [change.cause for change in changes] == ([] if cause is None else [cause])
 
 
+@pytest.mark.parametrize("kind", ["failure", "slow"])
+@pytest.mark.parametrize(("per_mille", "calls"), [(140, 50), (70, 100), (280, 25), (350, 20), (550, 100)])
+def test_a_rate_that_is_reached_exactly_opens_whatever_its_rounding(kind: str, per_mille: int, calls: int) -> None:
+    bad = per_mille * calls // 1000
+    rates = {f"{kind}_rate": per_mille / 1000}
+    breaker = Breaker(failure_threshold=101, minimum_calls=calls, window_calls=calls, slow_after_s=3.0, **rates)
+    ended(breaker, "S" * (calls - bad) + ("F" if kind == "failure" else "L") * (bad - 1), step=0.01)
+    assert breaker.statistics().state is CLOSED
+    ended(breaker, "F" if kind == "failure" else "L", start=2.0)
+    assert breaker.statistics().state is OPEN
+
+
 def test_the_window_forgets_by_count_and_by_age() -> None:
     breaker = Breaker(minimum_calls=4, window_calls=6, window_s=30.0)
     ended(breaker, "FFSSSSSS")
@@ -228,7 +288,10 @@ def test_a_retry_at_the_asked_instant_is_not_refused_for_a_rounding_error() -> N
         {"max_open_s": float("inf")},
         {"max_open_s": float("nan")},
         {"window_s": 0.0},
+        {"window_s": float("nan")},
         {"permit_s": 0.0},
+        {"permit_s": float("inf")},
+        {"permit_s": float("nan")},
     ],
     ids=str,
 )
@@ -254,66 +317,6 @@ def test_listeners_hear_every_change_and_may_ask_the_breaker() -> None:
     ]
     assert [c.generation for c, _ in heard] == [1, 2, 3, 4, 5]
     assert all(seen is change.after for change, seen in heard)
-
-
-def half_open(permits: int) -> Breaker:
-    breaker = Breaker(failure_threshold=1, open_s=1.0, half_open_permits=permits)
-    admitted(breaker, 0.0).fail(0.0)
-    return breaker
-
-
-@pytest.mark.parametrize("permits", [1, 3])
-def test_of_twenty_threads_at_half_open_only_the_permitted_number_pass(permits: int) -> None:
-    breaker = half_open(permits)
-    gate = threading.Barrier(20)
-    answers: list[Permit | Refused] = []
-
-    def call() -> None:
-        gate.wait(5.0)
-        answers.append(breaker.admit(2.0))
-
-    threads = [threading.Thread(target=call) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(5.0)
-    assert len(answers) == 20
-    assert sum(isinstance(answer, Permit) for answer in answers) == permits
-
-
-@pytest.mark.parametrize("permits", [1, 3])
-def test_of_twenty_tasks_at_half_open_only_the_permitted_number_pass(permits: int) -> None:
-    breaker = half_open(permits)
-
-    async def call() -> bool:
-        await asyncio.sleep(0)
-        answer = breaker.admit(2.0)
-        await asyncio.sleep(0)
-        return isinstance(answer, Permit)
-
-    async def herd() -> list[bool]:
-        return await asyncio.gather(*(call() for _ in range(20)))
-
-    assert sum(asyncio.run(herd())) == permits
-
-
-def test_no_count_is_lost_among_threads() -> None:
-    breaker = Breaker(failure_threshold=10**6, failure_rate=1.0)
-
-    def calls() -> None:
-        for outcome in ("succeed", "fail", "release", "succeed") * 125:
-            permit = admitted(breaker, 1.0)
-            permit.first_content(1.0)
-            getattr(permit, outcome)(1.0)
-
-    threads = [threading.Thread(target=calls) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10.0)
-    figures = breaker.statistics()
-    assert (figures.admitted, figures.succeeded, figures.failed, figures.released) == (2000, 1000, 500, 500)
-    assert figures.window_calls <= 50
 
 
 def test_a_copied_node_shares_its_breaker() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from utils.resilience.breaker import Breaker, Permit, Refused
 from utils.resilience.breaker_policy import BreakerPolicy
@@ -50,8 +52,10 @@ class Model:
     opens: int = 0
     history: list[tuple[float, bool, bool]] = field(default_factory=list)
     probes: list[Call] = field(default_factory=list)
+    changes: list[tuple[str, str, int]] = field(default_factory=list)
 
     def enter(self, state: str, now: float) -> None:
+        self.changes.append((self.state, state, self.period + 1))
         self.state, self.period, self.probes = state, self.period + 1, []
         if state == "closed":
             self.history = []
@@ -88,6 +92,9 @@ class Model:
                 self.enter("open" if call.slow else "closed", now)
                 if self.state == "closed":
                     call.period, call.is_probe = self.period, False
+        self.sign_of_life(call, now)
+
+    def sign_of_life(self, call: Call, now: float) -> None:
         if now < call.seen + 6.0:
             call.seen = now
 
@@ -119,11 +126,25 @@ class Model:
         return (failed and failures >= 0.5 * len(recent)) or (slow and slow_ones >= 0.6 * len(recent))
 
 
+STATES = ("closed", "open", "half_open")
+SAID = st.sampled_from(
+    (
+        *("content", "sign of life", "succeed", "release", "fail", "fail, asking for 2.0", "fail, asking for 100.0"),
+        *("cool_down", "cool_down, asking for 2.0", "cool_down, asking for 100.0"),
+    )
+)
+
+
 class BreakerAgainstModel(RuleBasedStateMachine):
     """Any order of calls, contents, outcomes and pauses: both say the same."""
 
+    visited: ClassVar[Counter[tuple[str, str, str]]] = Counter()
+    """State, signal, and on whose permit it came: see `PAIRS`."""
+
     def __init__(self) -> None:
         super().__init__()
+        self.heard = 0
+        self.forgotten: list[Call] = []
         self.breaker = Breaker(POLICY)
         self.model = Model()
         self.now = 1000.0
@@ -134,11 +155,25 @@ class BreakerAgainstModel(RuleBasedStateMachine):
 
     @rule(quarters=st.integers(1, 30))
     def wait(self, quarters: int) -> None:
-        self.now += quarters / 4
+        self.pass_time(quarters / 4)
 
     @rule()
     def wait_as_told(self) -> None:
-        self.now += self.model.wait(self.now)
+        self.pass_time(self.model.wait(self.now))
+
+    def pass_time(self, seconds: float) -> None:
+        before, self.now = self.now, self.now + seconds
+        self.visit("time passes")
+        for call in (*self.calls, *self.forgotten):
+            if before < call.seen + 6.0 <= self.now:
+                self.visit("expiry", call)
+
+    def visit(self, signal: str, call: Call | None = None) -> None:
+        whose = "nobody's"
+        if call is not None:
+            is_expired = call.is_probe and signal != "expiry" and not self.model.holds_place(call, self.now)
+            whose = "a late" if call.period != self.model.period else "an expired" if is_expired else "a present"
+        self.visited[self.model.state, signal, whose] += 1
 
     @precondition(lambda self: self.model.wait(self.now) == 0.0)
     @rule(outcome=st.sampled_from(["succeed", "fail"]), count=st.integers(1, 3), late=st.booleans())
@@ -147,7 +182,7 @@ class BreakerAgainstModel(RuleBasedStateMachine):
             before = len(self.calls)
             self.admit(1)
             if late:
-                self.now += 2.5
+                self.pass_time(2.5)
             if len(self.calls) > before:
                 self.say_content(self.calls[-1]) if late else None
                 self.say_end(self.calls.pop(), outcome, None)
@@ -157,6 +192,7 @@ class BreakerAgainstModel(RuleBasedStateMachine):
         for _ in range(count):
             wait_s = self.model.wait(self.now)
             answer = self.breaker.admit(self.now)
+            self.visit("refused" if isinstance(answer, Refused) else "admitted")
             if isinstance(answer, Refused):
                 assert answer.retry_after_s == pytest.approx(wait_s)
                 assert answer.retry_after_s > 0.0
@@ -168,37 +204,65 @@ class BreakerAgainstModel(RuleBasedStateMachine):
                 self.calls.append(self.model.admit(answer, self.now))
                 self.counts["admitted"] += 1
 
-    @precondition(lambda self: self.calls)
-    @rule(data=st.data(), is_first=st.booleans())
-    def content(self, data: st.DataObject, is_first: bool) -> None:
-        call = self.calls[data.draw(st.integers(0, len(self.calls) - 1))]
-        if is_first or call.slow is not None:
-            self.say_content(call)
+    @rule(
+        state=st.sampled_from(STATES),
+        whose=st.sampled_from(["a present", "a late", "another probe's", "an expired"]),
+        said=SAID,
+    )
+    def say_where_chance_seldom_leads(self, state: str, whose: str, said: str) -> None:
+        self.pass_time(self.model.wait(self.now))
+        self.admit(1)
+        call = self.calls[-1]
+        while self.model.state != "open":
+            self.pass_time(self.model.wait(self.now))
+            self.admit(1)
+            self.say_end(self.calls.pop(), "fail", None)
+        if state != "open":
+            self.pass_time(self.model.wait(self.now))
+            self.admit(2 if whose == "another probe's" else 1)
+            call = {"a late": call, "another probe's": self.calls[-2]}.get(whose, self.calls[-1])
+            if whose == "an expired":
+                self.pass_time(6.0)
+            elif state == "closed":
+                self.say_content(self.calls[-1])
+        self.say([(said, self.calls.index(call))])
 
     @precondition(lambda self: self.calls)
-    @rule(
-        data=st.data(),
-        outcome=st.sampled_from(["succeed", "fail", "fail", "fail", "release", "cool_down"]),
-        asked=st.sampled_from([None, None, 2.0, 100.0]),
-    )
-    def end(self, data: st.DataObject, outcome: str, asked: float | None) -> None:
-        call = self.calls.pop(data.draw(st.integers(0, len(self.calls) - 1)))
-        self.say_end(call, outcome, asked)
+    @rule(said=st.lists(st.tuples(SAID, st.integers(0, 4)), min_size=1, max_size=3))
+    def say(self, said: list[tuple[str, int]]) -> None:
+        for what, which in said:
+            if not self.calls:
+                return
+            outcome, _, asked = what.partition(", asking for ")
+            place = which % len(self.calls)
+            if what == "content":
+                self.say_content(self.calls[place])
+            elif what == "sign of life":
+                self.say_sign_of_life(self.calls[place])
+            else:
+                self.say_end(self.calls.pop(place), outcome, float(asked) if asked else None)
+
+    def say_sign_of_life(self, call: Call) -> None:
+        self.visit("sign of life", call)
+        call.permit.keep_alive(self.now)
+        self.model.sign_of_life(call, self.now)
 
     def say_content(self, call: Call) -> None:
         was_slow = call.slow
+        if was_slow is None:
+            self.visit("slow first content" if self.now - call.at > 2.0 else "first content", call)
         call.permit.first_content(self.now)
         call.permit.keep_alive(self.now)
         self.model.content(call, self.now)
         self.counts["slow"] += was_slow is None and call.slow is True
 
     def say_end(self, call: Call, outcome: str, asked: float | None) -> None:
+        self.visit(outcome if asked is None else f"{outcome}, asking for time", call)
         if outcome == "fail":
             call.permit.fail(self.now, retry_after_s=asked)
         elif outcome == "cool_down":
             call.permit.cool_down(self.now, asked)
         else:
-            asked = None
             getattr(call.permit, outcome)(self.now)
         self.model.end(call, outcome, self.now, asked)
         name = {"succeed": "succeeded", "fail": "failed", "release": "released", "cool_down": "rate_limited"}[outcome]
@@ -207,13 +271,17 @@ class BreakerAgainstModel(RuleBasedStateMachine):
     @precondition(lambda self: self.calls)
     @rule()
     def forget_a_permit(self) -> None:
-        self.calls.pop(0)
+        self.forgotten.append(self.calls.pop(0))
 
     @invariant()
     def both_say_the_same(self) -> None:
         figures, model = self.breaker.statistics(self.now), self.model
         assert figures.state.value == model.state
-        assert figures.generation == model.period
+        assert figures.generation == model.period == self.breaker.generation
+        changes = self.breaker.changes_since(self.heard)
+        told = [(change.before.value, change.after.value, change.generation) for change in changes]
+        assert told == [change for change in model.changes if change[2] > self.heard]
+        self.heard = self.breaker.generation
         assert figures.consecutive_opens == model.opens
         assert {name: getattr(figures, name) for name in self.counts} == self.counts
         if model.state == "closed":
@@ -227,3 +295,26 @@ class BreakerAgainstModel(RuleBasedStateMachine):
 
 TestBreakerAgainstModel = BreakerAgainstModel.TestCase
 TestBreakerAgainstModel.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+
+ON_A_PERMIT = (
+    *("first content", "slow first content", "sign of life", "succeed", "release", "expiry"),
+    *("fail", "fail, asking for time", "cool_down", "cool_down, asking for time"),
+)
+PAIRS = {
+    *((state, signal, "nobody's") for state in STATES for signal in ("admitted", "refused", "time passes")),
+    # An open breaker gives no permits, so whatever is said on one then is late.
+    *((state, signal, "a present") for state in ("closed", "half_open") for signal in ON_A_PERMIT),
+    *((state, signal, "a late") for state in STATES for signal in ON_A_PERMIT),
+    *(("half_open", signal, "an expired") for signal in ON_A_PERMIT),
+} - {
+    # What has become late by way of an opening, or has expired, is no longer in time; and it expires once.
+    *(("half_open", "first content", whose) for whose in ("a late", "an expired")),
+    ("half_open", "expiry", "an expired"),
+}
+
+
+def test_the_model_has_been_through_every_pair_of_state_and_signal() -> None:
+    BreakerAgainstModel.visited.clear()
+    alike_each_time = settings(max_examples=400, stateful_step_count=30, deadline=None, derandomize=True, database=None)
+    run_state_machine_as_test(BreakerAgainstModel, settings=alike_each_time)
+    assert set(BreakerAgainstModel.visited) == PAIRS

@@ -63,7 +63,8 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]
 
         def open_store(clock: Callable[[], float]) -> BreakerStore:
             if request.param == "file":
-                file = stack.enter_context(StateStore(tmp_path / "state" / "state.sqlite3", wall=clock))
+                path = tmp_path / "state" / "state.sqlite3"
+                file = stack.enter_context(StateStore(path, wall=clock, clock=lambda: 0.0))
                 stack.callback(lambda: warnings.append(file.take_warning()))
                 return file
             in_memory[:] = in_memory or [MemoryStore(clock)]
@@ -250,6 +251,25 @@ def test_what_a_server_asks_for_late_is_still_told_to_the_others(machine: Machin
     assert (refusal.is_cooldown, refusal.retry_after_s) == (True, pytest.approx(25.0, abs=1e-5))
 
 
+@pytest.mark.parametrize("report", ["429", "late failure"])
+def test_what_a_server_asks_for_does_not_end_the_row_that_others_count(machine: Machine, report: str) -> None:
+    first, second = machine.process(), machine.process()
+    late = machine.admit(first)
+    if report == "late failure":
+        machine.fail(second, 3)
+        machine.now = 10.0
+        machine.admit(second).succeed(machine.time(second))
+        machine.admit(first)
+    machine.fail(second, 2)
+    if report == "429":
+        late.cool_down(machine.time(first), 1.0)
+    else:
+        late.fail(machine.time(first), retry_after_s=1.0)
+    machine.now += 1.0
+    machine.fail(machine.process())
+    assert not machine.refusal(machine.process()).is_cooldown
+
+
 def test_threads_with_one_store_have_no_more_probes_than_permitted(machine: Machine) -> None:
     store = machine.store()
     policy = BreakerPolicy(failure_threshold=1, open_s=10.0)
@@ -296,11 +316,11 @@ STATES = st.builds(
 )
 
 
-@given(STATES, STATES, st.integers(0, 4))
+@given(STATES, STATES, st.integers(0, 4), st.booleans())
 def test_only_an_offer_that_knows_what_stands_replaces_it(
-    standing: SharedState, offered: SharedState, expected: int
+    standing: SharedState, offered: SharedState, expected: int, ends_row: bool
 ) -> None:
-    result, is_accepted = merged(standing, offered, expected)
+    result, is_accepted = merged(standing, offered, expected, ends_row=ends_row)
     assert is_accepted == (expected == standing.generation)
     assert result.generation == (offered if is_accepted else standing).generation
     is_new = is_accepted and offered.generation != expected
@@ -308,18 +328,20 @@ def test_only_an_offer_that_knows_what_stands_replaces_it(
         (offered if is_new else standing).is_open,
         (offered if is_new else standing).open_for_s,
     )
-    assert result.failures_in_a_row == (offered if is_accepted else standing).failures_in_a_row
+    in_a_row = [(s.failures_in_a_row, s.failures_for_s, s.consecutive_opens) for s in (result, standing, offered)]
+    ends_it = ends_row and is_accepted and not is_new
+    assert in_a_row[0] == (in_a_row[2] if is_new else (0, 0.0, 0) if ends_it else in_a_row[1])
     assert result.cooldown_for_s == max(standing.cooldown_for_s, offered.cooldown_for_s)
-    assert merged(None, offered, expected) == (offered, True)
+    assert merged(None, offered, expected, ends_row=ends_row) == (offered, True)
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from("lpfar"), STATES, st.sampled_from([0.0, 1.0, 20.0])), max_size=12))
+@given(st.lists(st.tuples(st.sampled_from("lpfar"), STATES, st.sampled_from([0.0, 1.0, 5.0, 20.0])), max_size=12))
 def test_the_file_and_the_memory_answer_alike(tmp_path_factory: pytest.TempPathFactory, steps: list) -> None:
     now = [1.7e9]
     path = tmp_path_factory.mktemp("state") / "state.sqlite3"
     memory = MemoryStore(lambda: now[0])
-    with StateStore(path, wall=lambda: now[0]) as file:
+    with StateStore(path, wall=lambda: now[0], clock=lambda: 0.0) as file:
         tokens: list[tuple[str, str]] = []
         for what, offered, wait_s in steps:
             now[0] += wait_s
@@ -327,7 +349,8 @@ def test_the_file_and_the_memory_answer_alike(tmp_path_factory: pytest.TempPathF
                 assert_alike(file.load("k"), memory.load("k"))
             elif what == "p":
                 expected = offered.generation - offered.is_open
-                assert_alike(*(store.publish("k", offered, expected=expected) for store in (file, memory)))
+                how = {"expected": expected, "ends_row": offered.failures_in_a_row > 2}
+                assert_alike(*(store.publish("k", offered, **how) for store in (file, memory)))
             elif what == "f":
                 how = {"generation": offered.generation, "remembered_s": 30.0}
                 assert_alike(file.add_failure("k", **how), memory.add_failure("k", **how))

@@ -122,10 +122,9 @@ def test_the_rest_may_have_the_tokens_that_are_left() -> None:
         (SERVER, None, Capabilities(False, None, True)),
         (Target(SERVER.base_url, "m", is_deterministic=True), None, Capabilities(True, None, True)),
         (SERVER, Detected(owned_by="llamacpp"), Capabilities(False, "trailing", True)),
-        (SERVER, Detected(props={"default_generation_settings": {}}), Capabilities(False, "trailing", True)),
         (SERVER, Detected(owned_by="vllm"), Capabilities(False, "continue_final_message", True)),
         (SERVER, Detected(owned_by="mistralai"), Capabilities(False, "prefix", True)),
-        (SERVER, Detected(owned_by="openai", props={}), Capabilities(False, None, True)),
+        (SERVER, Detected(owned_by="openai"), Capabilities(False, None, True)),
     ],
 )
 def test_what_a_target_allows_follows_from_what_is_known_of_it(

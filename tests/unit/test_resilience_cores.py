@@ -1,4 +1,4 @@
-"""Breaker, back-off, decision and replay: pure, with a fake clock."""
+"""Breaker, back-off and replay: pure, with a fake clock."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from utils.errors import AuthFailed, ConnectionLost, ProviderError, RateLimited, ResumeDiverged
-from utils.events import Event, ReasoningDelta, TextDelta, TokenLogprob
+from utils.errors import ResumeDiverged
+from utils.events import Event, Finished, ReasoningDelta, TextDelta, TokenLogprob
 from utils.resilience.backoff import Backoff
 from utils.resilience.breaker import Breaker, BreakerState, Permit, Refused
-from utils.resilience.policy import Decision, GiveUp, Resume, Retry, RetryPolicy, decide
 from utils.resilience.resume import Replay
 
 
@@ -167,29 +166,6 @@ def test_backoff_counts_attempts_from_one() -> None:
         Backoff().delay_s(0, random.Random(1))
 
 
-BROKEN = ConnectionLost("broke")
-DECISIONS: dict[str, tuple[ProviderError, dict[str, object], type[Decision]]] = {
-    "first failure before text": (BROKEN, {}, Retry),
-    "last attempt": (BROKEN, {"attempt": 3}, GiveUp),
-    "after text with replay": (BROKEN, {"delivered_chars": 5, "can_replay": True}, Resume),
-    "after text without replay": (BROKEN, {"delivered_chars": 5}, GiveUp),
-    "not retryable": (AuthFailed("no"), {}, GiveUp),
-    "retry after within the budget": (RateLimited("busy", retry_after_s=3.0), {}, Retry),
-    "retry after over the budget": (RateLimited("busy", retry_after_s=31.0), {}, GiveUp),
-    "no time left to wait": (RateLimited("busy", retry_after_s=3.0), {"remaining_s": 2.0}, GiveUp),
-}
-
-
-@pytest.mark.parametrize("name", DECISIONS)
-def test_decisions(name: str) -> None:
-    error, change, expected = DECISIONS[name]
-    options: dict[str, object] = {"attempt": 1, "delivered_chars": 0, "can_replay": False, "remaining_s": None}
-    decision = decide(error, policy=RetryPolicy(retries=2), rng=random.Random(1), **(options | change))  # type: ignore[arg-type]
-    assert isinstance(decision, expected)
-    if isinstance(decision, Retry) and error.retry_after_s is not None:
-        assert decision.delay_s >= error.retry_after_s
-
-
 def texts(events: list[Event]) -> str:
     return "".join(event.text for event in events if isinstance(event, TextDelta))
 
@@ -230,3 +206,9 @@ def test_tokens_and_reasoning_of_the_overlap_do_not_pass() -> None:
         TextDelta(" wor")
     ]
     assert replay.feed([TextDelta("ld", tokens)]) == [TextDelta("ld", tokens)]
+
+
+def test_a_replay_that_ends_early_is_refused() -> None:
+    replay = Replay("Hello")
+    with pytest.raises(ResumeDiverged, match="ended after 3 characters"):
+        replay.feed([TextDelta("Hel"), Finished("stop")])

@@ -65,7 +65,7 @@ def told(decision: Decision) -> str:
 
 def leaves() -> list[type[AppError]]:
     found = [value for name in errors.__all__ if issubclass(value := getattr(errors, name), AppError)]
-    return [cls for cls in found if not cls.__subclasses__()]
+    return [cls for cls in found if not cls.__subclasses__() or cls is errors.EmbeddedModelError]
 
 
 OURS = ("not the provider's fault",) * 4
@@ -82,6 +82,7 @@ TABLE = {
     **dict.fromkeys(("AuthFailed", "ModelNotFound", "BreakerOpen", "EmbeddedModelError"), ELSEWHERE),
     **dict.fromkeys(("Unreachable", "ConnectionLost", "ServerFailure", "NotAStream", "ProtocolError"), AGAIN),
     **dict.fromkeys(("StreamTruncated", "FirstTokenTimeout", "IdleTimeout", "RateLimited"), AGAIN),
+    "EmbeddedModelDied": AGAIN,
     "ResumeDiverged": ("retry", "resume prefill", "retry", "resume prefill"),
 }
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from utils.diagnosis.environment import check_packages, check_python, check_settings, check_terminal
 from utils.diagnosis.findings import EXIT_CONFIG, Check, Finding, Situation
 from utils.diagnosis.guards import check_guards
+from utils.diagnosis.memory import check_fallbacks, check_state
 from utils.diagnosis.models import check_embedded_model, check_server, check_target
 
 __all__ = ["CHECKS", "examine"]
@@ -21,8 +22,10 @@ CHECKS: tuple[Check, ...] = (
     check_packages,
     check_settings,
     check_target,
+    check_fallbacks,
     check_guards,
     check_server,
+    check_state,
     check_embedded_model,
     check_terminal,
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from utils.run_context import Target
     from utils.settings import Loaded
     from utils.targets import TargetChoice
 
@@ -43,6 +44,7 @@ class Situation:
     deep: bool = False
     loaded: Loaded | None = field(default=None, repr=False)
     choice: TargetChoice | None = None
+    fallbacks: tuple[Target, ...] = ()
 
     @property
     def uses_embedded(self) -> bool:

@@ -20,7 +20,7 @@ from typing import Self
 
 from utils.embedded_model.child_process import ChildProcess
 from utils.embedded_model.spec import CONTEXT_TOKENS, PINNED
-from utils.errors import AppError, ConfigError, EmbeddedModelError, InternalError
+from utils.errors import AppError, ConfigError, EmbeddedModelDied, EmbeddedModelError, InternalError
 
 __all__ = ["EmbeddedServer", "ModelFileCorrupt", "usable_cores"]
 
@@ -171,15 +171,17 @@ class EmbeddedServer:
         self.base_url = url
         return url
 
-    def died_error(self) -> EmbeddedModelError:
-        """The error for a child that ended by itself: its status or signal, and the last line it wrote."""
+    def died_error(self, *, was_ready: bool = False) -> EmbeddedModelError:
+        """The error for a child that ended by itself: its status or signal, and the last line it wrote.
+
+        One that *was_ready* can be started again (EmbeddedModelDied); one that never got so far would end again.
+        """
         ending = _ending(self.poll())
         message = f"the embedded model's process {ending}"
         if self._child is not None and (reason := _last_line(self._child.stderr_tail())):
             message += f": {reason}"
-        return EmbeddedModelError(
-            message, hint=_MEMORY if ending.endswith("SIGKILL") else f"run it again; or {_WAY_OUT}"
-        )
+        kind = EmbeddedModelDied if was_ready else EmbeddedModelError
+        return kind(message, hint=_MEMORY if ending.endswith("SIGKILL") else f"run it again; or {_WAY_OUT}")
 
     def stop(self) -> None:
         """End the child, which takes some 10 ms, and at most a second if it must be killed. Idempotent."""

@@ -10,7 +10,9 @@ from utils.failures.plan import Injection
 
 if TYPE_CHECKING:
     from utils.events import Event
-    from utils.resilience.resilient_stream import Backend, ChatSource
+    from utils.resilience.continuation import Detected
+    from utils.resilience.rate_headers import RateHeaders
+    from utils.resilience.upstream import Backend, ChatSource
     from utils.run_context import Request, Target
     from utils.watchdog import Watchdog
 
@@ -71,6 +73,10 @@ class MarkingBackend:
         # Nothing was planned for this attempt: nothing needs to be asked of it.
         return _MarkingSource(source, seen) if seen else source
 
+    async def detect(self, target: Target, watchdog: Watchdog) -> Detected:
+        """See `Backend`."""
+        return await self._inner.detect(target, watchdog)
+
 
 class _MarkingSource:
     def __init__(self, source: ChatSource, seen: list[Injection]) -> None:
@@ -83,6 +89,10 @@ class _MarkingSource:
         except AppError as error:
             _mark(error, self._seen)
             raise
+
+    @property
+    def rate_headers(self) -> RateHeaders:
+        return self._source.rate_headers
 
     async def aclose(self) -> None:
         await self._source.aclose()

@@ -47,6 +47,7 @@ DEFINITIONS: dict[str, str] = {
     "resumes": "times the answer went on after an interruption",
     "gap_s": "per resume (the first 256), the seconds without text",
     "fallbacks": "changes to another target",
+    "breaker_changes": "changes of state of the circuit breakers of the targets that were asked",
     "redactions": "replacements shown instead of hidden text",
     "flags": "findings that stay visible",
     "adaptations": "adjustments made to the run, each with its reason in the events",

@@ -23,6 +23,7 @@ from utils.events import (
     Aborted,
     Adapted,
     Blocked,
+    BreakerChanged,
     Event,
     FellBack,
     Finished,
@@ -98,7 +99,11 @@ class Recorder:
         self._recent_at: deque[float] = deque(maxlen=_RECENT_CHUNKS)
         self._recent_tokens: deque[tuple[TokenLogprob, ...]] = deque(maxlen=_RECENT_CHUNKS)
         self._counts = dict.fromkeys(
-            ("interruptions", "retries", "resumes", "fallbacks", "redactions", "flags", "adaptations"), 0
+            (
+                *("interruptions", "retries", "resumes", "fallbacks", "breaker_changes"),
+                *("redactions", "flags", "adaptations"),
+            ),
+            0,
         )
         self._hidden: Redacted | None = None
         """The newest replacement, and how much was shown up to its end."""
@@ -161,6 +166,8 @@ class Recorder:
                 self._target, self._model = event.to_target, None
             case Adapted():
                 self._counts["adaptations"] += 1
+            case BreakerChanged():
+                self._counts["breaker_changes"] += 1
             case Finished():
                 self._end(event, "finished", now)
             case Blocked():
@@ -218,6 +225,11 @@ class Recorder:
         self._state = state
         self._ended_s = now
         self._transcript.check()
+
+    @property
+    def target(self) -> str | None:
+        """The target that was asked last, as far as the events tell."""
+        return self._target
 
     @property
     def text(self) -> str:

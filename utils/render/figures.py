@@ -115,6 +115,7 @@ def _events(metrics: _Figures, guard: _Figures) -> _Rows:
             ("retries", ("retry", "retries")),
             ("resumes", ("resume",)),
             ("fallbacks", ("fallback",)),
+            ("breaker_changes", ("breaker change",)),
         )
         if (count := metrics.get(name))
     ]

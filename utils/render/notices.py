@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from utils.errors import AppError, Cancelled, OutputClosed, Stopped, ValidationFailed
-from utils.events import Adapted, Blocked, Event, FellBack, Flagged, Interrupted, Resumed, Retrying
+from utils.events import Adapted, Blocked, BreakerChanged, Event, FellBack, Flagged, Interrupted, Resumed, Retrying
 from utils.render.figures import counted
 from utils.render.harmless import one_line
 from utils.render.wrapping import wrapped
@@ -25,6 +25,7 @@ _STRATEGIES = {
 }
 _FLAGGED = {
     "refusal": "the model refused",
+    "repetition": "the answer repeats itself",
 }
 
 
@@ -72,6 +73,9 @@ class NoticeSink:
                 self._note(f"resumed {_STRATEGIES[strategy]} after {_seconds(gap_s)}{repeated}")
             case FellBack(from_target=before, to_target=after, cause=why):
                 self._say("warning", "warning:", f"fell back from {before} to {after}: {why}", must_be_known=True)
+            case BreakerChanged(target=target, after=after, reason=why, open_for_s=open_for_s):
+                state = f"open for {_seconds(open_for_s)}" if open_for_s else after.replace("_", "-")
+                self._note(f"circuit breaker of {target}: {state} ({why})")
             case Adapted(what=what, before=before, after=after, reason=why):
                 self._note(f"adapted {what}: {before} -> {after}: {why}")
             case Flagged(rule=rule) if not rule.startswith("prompt."):  # told before the answer, each with its place

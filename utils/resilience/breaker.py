@@ -26,6 +26,7 @@ from dataclasses import replace
 from threading import Lock
 from typing import Any
 
+from utils.resilience.breaker_changes import ChangeLog
 from utils.resilience.breaker_permit import Permit, Report
 from utils.resilience.breaker_policy import BreakerPolicy, CallWindow
 from utils.resilience.breaker_reports import BreakerState, BreakerStatistics, ChangeCause, Refused, StateChange
@@ -75,8 +76,7 @@ class Breaker:
         self._store = store
         self._key = key
         self._lock = Lock()
-        self._listeners: tuple[Callable[[StateChange], None], ...] = ()
-        self._untold: list[StateChange] = []
+        self._log = ChangeLog(self._lock)
         self._state = _CLOSED
         self._generation = 0
         self._shared_generation = 0
@@ -94,14 +94,28 @@ class Breaker:
     def __deepcopy__(self, memo: dict[int, Any]) -> Breaker:
         return self
 
-    def add_listener(self, listener: Callable[[StateChange], None]) -> None:
-        """Call *listener* after every change of state, outside the lock and in the thread that made it.
+    @property
+    def generation(self) -> int:
+        """The number of the present generation; it only grows."""
+        return self._generation
 
-        It may use the breaker and must not raise. Changes of several threads may reach it out of order: their
-        generations tell.
+    def changes_since(self, generation: int) -> tuple[StateChange, ...]:
+        """The changes of state after *generation*, oldest first: the newest 16 at most.
+
+        For whoever drives one attempt: keep `generation`, use the breaker and the permit, then ask here, in one's own
+        thread, and go on from the generation of the last change. What others have changed meanwhile is among it.
         """
-        with self._lock:
-            self._listeners = (*self._listeners, listener)
+        # Without the lock: whoever made a change sees its number, and who sees the number waits in `since` for it.
+        return () if generation >= self._generation else self._log.since(generation)
+
+    def add_listener(self, listener: Callable[[StateChange], None]) -> Callable[[], None]:
+        """Call *listener* after every change of state, outside the lock; returns what removes it again.
+
+        It may use the breaker and must not raise. It is called in the thread that made the change or in another one
+        that used the breaker just then, so changes may reach it out of order: their generations tell. One last call
+        may be under way in another thread when it is removed.
+        """
+        return self._log.add_listener(listener)
 
     def admit(self, now: float) -> Permit | Refused:
         """A permit for one connection attempt at the instant *now* (seconds), or how long to stay away."""
@@ -111,7 +125,8 @@ class Breaker:
                 self._refused += 1
             else:
                 self._admitted += 1
-        self._tell()
+        if self._log.untold:
+            self._log.tell()
         return answer
 
     def statistics(self, now: float | None = None) -> BreakerStatistics:
@@ -142,7 +157,7 @@ class Breaker:
                 opened=self._opened,
             )
 
-    # Everything below runs under the lock, `_tell` excepted.
+    # Everything below runs under the lock.
 
     def _answer(self, now: float, *, is_again: bool = False) -> Permit | Refused:
         if self._store is not None:
@@ -179,7 +194,7 @@ class Breaker:
 
     def _drop_expired(self, now: float) -> None:
         if self._probes:
-            self._probes = [probe for probe in self._probes if probe.expires_s > now]
+            self._probes = [probe for probe in self._probes if probe.expires_s > now + _ROUNDING_S]
 
     def _report(self, permit: Permit, report: Report, now: float, retry_after_s: float | None) -> None:
         with self._lock:
@@ -204,7 +219,8 @@ class Breaker:
                 self._extend_cooldown(now, retry_after_s)
                 if retry_after_s is not None:
                     self._publish(now)
-        self._tell()
+        if self._log.untold:
+            self._log.tell()
 
     def _first_content(self, permit: Permit, now: float) -> None:
         if permit.is_slow is not None:
@@ -228,7 +244,7 @@ class Breaker:
             self._failures_in_a_row = self._consecutive_opens = 0
             self._window.add(now, failed=False, slow=bool(permit.is_slow))
             if not self._opened_for_slowness(permit, now) and was_troubled:
-                self._publish(now)
+                self._publish(now, ends_row=True)
         else:
             self._ignored += 1
 
@@ -241,7 +257,7 @@ class Breaker:
             window.add(now, failed=True, slow=bool(permit.is_slow))
             if self._failures_in_a_row >= policy.failure_threshold:
                 self._open(ChangeCause.FAILURES_IN_A_ROW, now)
-            elif len(window) >= policy.minimum_calls and window.failures >= policy.failure_rate * len(window):
+            elif len(window) >= policy.minimum_calls and window.failures / len(window) >= policy.failure_rate:
                 self._open(ChangeCause.FAILURE_RATE, now)
             elif not self._opened_for_slowness(permit, now) and retry_after_s is not None:
                 self._publish(now)
@@ -275,7 +291,7 @@ class Breaker:
 
     def _opened_for_slowness(self, permit: Permit, now: float) -> bool:
         policy, window = self.policy, self._window
-        if not permit.is_slow or len(window) < policy.minimum_calls or window.slow < policy.slow_rate * len(window):
+        if not permit.is_slow or len(window) < policy.minimum_calls or window.slow / len(window) < policy.slow_rate:
             return False
         self._open(ChangeCause.SLOW_RATE, now)
         return True
@@ -316,15 +332,16 @@ class Breaker:
             self._window.clear()
         if state is not _OPEN:
             self._failures_in_a_row = 0
-        if before is not state and self._listeners:
+        if before is not state:
             open_for_s = self._open_until_s - now if state is _OPEN else 0.0
-            self._untold.append(StateChange(before, state, cause, now, self._generation, open_for_s))
+            self._log.record(StateChange(before, state, cause, now, self._generation, open_for_s))
 
     def _load(self, now: float) -> None:
         shared = None if self._store is None else self._store.load(self._key)
         if shared is None:
             return
-        if shared.generation != self._shared_generation:
+        # The same number does not always mean the same decision: the file may have rested here but not elsewhere.
+        if shared.generation != self._shared_generation or shared.is_open is (self._state is _CLOSED):
             self._adopt(shared, now)
             return
         self._adopt_cooldown(shared, now)
@@ -348,17 +365,18 @@ class Breaker:
         if shared.cooldown_for_s > _SHARED_ROUNDING_S:
             self._extend_cooldown(now, shared.cooldown_for_s)
 
-    def _publish(self, now: float) -> None:
-        """Tell the store what has changed within this generation."""
+    def _publish(self, now: float, *, ends_row: bool = False) -> None:
+        """Tell the store of the cooldown, or with *ends_row* of a whole answer, within this generation."""
         if self._store is not None:
             self._offer(
                 now,
                 is_new=False,
+                ends_row=ends_row,
                 is_open=self._state is not _CLOSED,
                 open_for_s=max(0.0, self._open_until_s - now) if self._state is _OPEN else 0.0,
             )
 
-    def _offer(self, now: float, *, is_new: bool, is_open: bool, open_for_s: float) -> bool:
+    def _offer(self, now: float, *, is_new: bool, is_open: bool, open_for_s: float, ends_row: bool = False) -> bool:
         """Offer the store a state, of a new generation or this one; false if another stands, which is adopted."""
         if self._store is None:
             return True
@@ -371,7 +389,7 @@ class Breaker:
             failures_in_a_row=self._failures_in_a_row,
             failures_for_s=self.policy.window_s if self._failures_in_a_row else 0.0,
         )
-        standing = self._store.publish(self._key, offered, expected=self._shared_generation)
+        standing = self._store.publish(self._key, offered, expected=self._shared_generation, ends_row=ends_row)
         if standing is not None:
             self._adopt(standing, now)
             return False
@@ -385,12 +403,3 @@ class Breaker:
         return self._store.acquire_probe(
             self._key, generation=self._shared_generation, limit=policy.half_open_permits, ttl_s=policy.permit_s
         )
-
-    def _tell(self) -> None:
-        if not self._untold:
-            return
-        with self._lock:
-            changes, self._untold = self._untold, []
-        for change in changes:
-            for listener in self._listeners:
-                listener(change)

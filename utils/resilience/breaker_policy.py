@@ -46,13 +46,16 @@ class BreakerPolicy:
             and 0 < self.slow_rate <= 1
             and 0 <= self.jitter < 1
             and 0 < self.open_s <= self.max_open_s < float("inf")
-            and min(self.window_s, self.permit_s) > 0
+            and self.window_s > 0
+            # A permit that never expires would let one dead caller keep a breaker half-open for ever.
+            and 0 < self.permit_s < float("inf")
             and (self.slow_after_s is None or self.slow_after_s > 0)
         )
         if not makes_sense:
             raise ValueError(
                 "a breaker needs a threshold, permits and minimum_calls of at least 1, minimum_calls <= window_calls, "
-                "rates in 0..1 above 0, jitter in 0..1 below 1, times above 0 and open_s <= max_open_s"
+                "rates in 0..1 above 0, jitter in 0..1 below 1, times above 0, open_s <= max_open_s, and that and "
+                "permit_s finite"
             )
 
     def open_time_s(self, earlier_opens: int, rng: random.Random | None) -> float:

@@ -61,7 +61,7 @@ class BreakerStore(Protocol):
         """What is known of the target *key*; None if nothing."""
         ...
 
-    def publish(self, key: str, state: SharedState, *, expected: int) -> SharedState | None:
+    def publish(self, key: str, state: SharedState, *, expected: int, ends_row: bool = False) -> SharedState | None:
         """Offer *state* in place of the generation *expected*: None if it stands now, else what stands (see `merged`).
 
         A new generation takes the places of all probes of the one before it.
@@ -81,12 +81,15 @@ class BreakerStore(Protocol):
         ...
 
 
-def merged(standing: SharedState | None, offered: SharedState, expected: int) -> tuple[SharedState, bool]:
+def merged(
+    standing: SharedState | None, offered: SharedState, expected: int, *, ends_row: bool = False
+) -> tuple[SharedState, bool]:
     """What stands after *offered*, and whether the offer was accepted.
 
     Accepted if nothing is known, or the generation *expected* stands; everything else was decided in ignorance of what
-    stands. An offer within that generation leaves its openness as it is. A longer cooldown always stays: it is the
-    server's word.
+    stands. An offer within that generation leaves its openness as it is, and unless it *ends_row* (an answer was whole)
+    also what is counted in a row, where others may have counted since it was read. A longer cooldown always stays: it
+    is the server's word.
     """
     if standing is None:
         return offered, True
@@ -95,16 +98,9 @@ def merged(standing: SharedState | None, offered: SharedState, expected: int) ->
         return replace(standing, cooldown_for_s=cooldown_for_s), False
     if offered.generation != expected:
         return replace(offered, cooldown_for_s=cooldown_for_s), True
-    return (
-        replace(
-            standing,
-            cooldown_for_s=cooldown_for_s,
-            consecutive_opens=offered.consecutive_opens,
-            failures_in_a_row=offered.failures_in_a_row,
-            failures_for_s=offered.failures_for_s,
-        ),
-        True,
-    )
+    if ends_row:
+        standing = replace(standing, consecutive_opens=0, failures_in_a_row=0, failures_for_s=0.0)
+    return replace(standing, cooldown_for_s=cooldown_for_s), True
 
 
 def with_failure(standing: SharedState | None, generation: int, remembered_s: float) -> SharedState:
@@ -132,10 +128,10 @@ class MemoryStore:
         written_s, state = self._states[key]
         return state.later(self._clock() - written_s)
 
-    def publish(self, key: str, state: SharedState, *, expected: int) -> SharedState | None:
+    def publish(self, key: str, state: SharedState, *, expected: int, ends_row: bool = False) -> SharedState | None:
         """See `BreakerStore`."""
         standing = self.load(key)
-        result, is_accepted = merged(standing, state, expected)
+        result, is_accepted = merged(standing, state, expected, ends_row=ends_row)
         self._states[key] = (self._clock(), result)
         if standing is None or standing.generation != result.generation:
             self._probes.pop(key, None)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from utils.errors import InternalError
 from utils.events import ResumeStrategy
 from utils.guardrails.prompt_tokens import likely_tokens
-from utils.resilience.seam_text import spaced, weight
+from utils.resilience.seam_text import last_words
 from utils.resilience.stitching import prefill_text
 from utils.run_context import Request, Target
 
@@ -40,9 +40,6 @@ by a field of the request (vLLM), by a field of the message (Mistral and others)
 
 MAX_QUOTED_CHARS = 12_000
 """Of a longer partial answer the model that is asked in words gets this end of it, about 3,000 tokens of English."""
-_REPEATED_WEIGHT = 48
-"""How much is asked for once more: twice what the strictest kind of text needs to be recognised."""
-
 _CONTINUE = """\
 Your last message was cut off by a network failure{cut}. Write the rest of it now. Begin by repeating its last words, \
 which stand at the end of this message, exactly as they are, and go straight on from there. Write nothing before them: \
@@ -66,8 +63,6 @@ class Capabilities:
 class Detected:
     """What a server said about itself; None: it was not asked, or did not answer."""
 
-    props: Mapping[str, Any] | None = None
-    """The answer of llama.cpp's /props."""
     owned_by: str | None = None
     """`owned_by` of the model in /models."""
 
@@ -87,8 +82,6 @@ class ContinuationRequest(Request):
     strategy: ResumeStrategy = "continue"
     tail: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, hash=False)
     """The messages that follow the prompt."""
-    extra_body: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Fields for the body of the request besides the usual ones."""
 
     def messages(self) -> list[dict[str, Any]]:
         """The chat messages in the wire format."""
@@ -109,8 +102,7 @@ def capabilities_of(
         return Capabilities(replay=target.is_deterministic, prefill="trailing")
     form: PrefillForm | None = None
     owner = (detected.owned_by or "").lower() if detected else ""
-    props = (detected.props if detected else None) or {}
-    if owner == "llamacpp" or "default_generation_settings" in props:
+    if owner == "llamacpp":
         form = "trailing"
     elif owner == "vllm":
         form = "continue_final_message"
@@ -181,7 +173,7 @@ def continue_request(request: Request, partial: str, *, counted: int | None = No
         quoted = partial[-MAX_QUOTED_CHARS:]
         line = quoted.find("\n", 0, MAX_QUOTED_CHARS // 4)
         quoted = quoted[line + 1 :]
-    tail = _last_words(quoted.rstrip())
+    tail = last_words(quoted.rstrip())
     instruction = _CONTINUE.format(tail=tail, cut=_CUT if len(quoted) < len(partial) else "")
     messages = ({"role": "assistant", "content": quoted.rstrip()}, {"role": "user", "content": instruction})
     return _continuation(request, "continue", messages, {}, _left(request, partial, counted, likely_tokens(tail)))
@@ -212,15 +204,3 @@ def _left(request: Request, partial: str, counted: int | None, repeated: int) ->
         return None
     # A server refuses 0; whoever knows that the limit was reached does not ask.
     return max(1, remaining_tokens(limit, partial, counted).tokens) + repeated
-
-
-def _last_words(text: str) -> str:
-    """The end of *text* from the beginning of a word, long enough to be recognised."""
-    start = len(text)
-    found = 0
-    while start and (found < _REPEATED_WEIGHT or (text[start - 1].isalnum() and text[start].isalnum())):
-        start -= 1
-        found = weight(spaced(text[start:])) if found < _REPEATED_WEIGHT else found + 1
-        if found > 2 * _REPEATED_WEIGHT:
-            break
-    return text[start:]

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from utils.errors import ProviderError
 from utils.resilience.latency_window import LatencyWindow, Quantiles
 
-__all__ = ["HedgePlan", "HedgePolicy", "HedgeStatistics", "Hedger", "NoHedge", "Winner", "hedge_delay_s"]
+__all__ = ["HedgePlan", "HedgePolicy", "HedgeStatistics", "Hedger", "Latencies", "NoHedge", "Winner", "hedge_delay_s"]
 
 Winner = Literal["first", "second"]
 
@@ -90,16 +90,32 @@ class HedgeStatistics:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
+class Latencies(Quantiles, Protocol):
+    """Quantiles that can be added to."""
+
+    def observe(self, value_s: float, /) -> None:
+        """Add one value, in seconds."""
+        ...
+
+
 class Hedger:
     """The hedges of one target. Not thread-safe: it belongs to one event loop.
 
-    Invariant: hedges <= budget_ratio x requests. *latencies* are first-content times in seconds; `observe` is given
-    them unless the caller keeps the figures itself.
+    Invariant: hedges <= budget_ratio x requests, those of other processes included if *saved* tells what they have
+    left over (asked once, with the first plan; the burst bounds it). *latencies* are first-content times in seconds;
+    `observe` is given them unless the caller keeps the figures itself.
     """
 
-    def __init__(self, policy: HedgePolicy | None = None, latencies: LatencyWindow | None = None) -> None:
-        self._policy = policy or HedgePolicy()
-        self._latencies = latencies or LatencyWindow()
+    def __init__(
+        self,
+        policy: HedgePolicy | None = None,
+        latencies: Latencies | None = None,
+        *,
+        saved: Callable[[], float] | None = None,
+    ) -> None:
+        self.policy = policy or HedgePolicy()
+        self._latencies: Latencies = latencies or LatencyWindow()
+        self._saved = saved
         self._budget = 0.0
         self._requests = self._hedges = self._failed_over = self._won_by_second = 0
         self._refused_budget = self._refused_target = 0
@@ -110,8 +126,11 @@ class Hedger:
         *is_second_ready* is asked when the hedge is due, not before: say False while the breaker of the second target
         is not closed, its limiter has no place, or it asked us to wait.
         """
-        policy = self._policy
+        policy = self.policy
         self._requests += 1
+        if self._saved is not None:
+            saved, self._saved = self._saved(), None
+            self._budget = max(0.0, saved)
         self._budget = min(policy.budget_burst, self._budget + policy.budget_ratio)
 
         def may_start() -> bool:
@@ -165,6 +184,6 @@ class Hedger:
             self._won_by_second,
             self._refused_budget,
             self._refused_target,
-            hedge_delay_s(self._latencies, self._policy),
+            hedge_delay_s(self._latencies, self.policy),
             self._budget,
         )

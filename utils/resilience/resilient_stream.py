@@ -1,75 +1,66 @@
-"""One answer out of as many attempts as it takes: the thin I/O driver over breaker, policy and resume.
+"""One answer out of as many attempts as it takes, at as many targets: the thin I/O driver over the resilience cores.
 
-The order of things in an attempt: breaker permit, connect, first content, the rest; any failure goes to `decide`.
-Before the first delivered character a failed attempt is simply repeated; after it only a resume may follow, so no
-character is delivered twice. All decisions are made in the pure cores; here one only waits and closes.
+    for each attempt    limiter, breaker permit, connect, first content (a second request, if that is late), the rest
+    after a failure     `decide` says retry, resume, fall back or give up
+
+Before the first delivered character a failed attempt is simply repeated; after it only a way to go on may follow, and
+what comes back passes a joiner, so no character is delivered twice. All decisions are made in the pure cores; here one
+only waits and closes.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from utils.errors import AppError, BreakerOpen, ProviderError, ResumeDiverged
+from utils.errors import AppError, ProviderError, RequestRefused
 from utils.events import (
     Aborted,
     Event,
+    FellBack,
     Finished,
-    Interrupted,
+    Flagged,
     ReasoningDelta,
-    Resumed,
     Retrying,
     TerminalEvent,
     TextDelta,
+    Usage,
 )
-from utils.resilience.breaker import Breaker, Permit, Refused
-from utils.resilience.policy import Decision, GiveUp, Resume, RetryPolicy, decide
+from utils.resilience.adapting import Adaptation
+from utils.resilience.attempt import Attempt
+from utils.resilience.course import Course
+from utils.resilience.hedged import hedged
+from utils.resilience.hedging import HedgePlan
 from utils.resilience.resume import Replay
+from utils.resilience.retry_policy import RetryPolicy
+from utils.resilience.upstream import Upstream
 from utils.run_context import Request, Target
 from utils.watchdog import Watchdog
 
-__all__ = ["Backend", "ChatSource", "Opener", "ResilientStream"]
-
-
-class ChatSource(Protocol):
-    """One open answer (see `chat_reader.ChatReader`)."""
-
-    async def next_batch(self) -> list[Event]:
-        """The next events; the last batch ends with `Finished`. Raises AppError."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close the connection."""
-        ...
-
-
-class Backend(Protocol):
-    """Whatever can open an answer for a target (see `openai_stream.OpenAIBackend`)."""
-
-    async def open_chat(
-        self,
-        request: Request,
-        target: Target,
-        *,
-        attempt: int,
-        watchdog: Watchdog,
-        first_token_deadline_s: float | None,
-    ) -> ChatSource:
-        """Connect and send. Raises AppError."""
-        ...
+__all__ = ["Opener", "ResilientStream"]
 
 
 @dataclass(frozen=True, slots=True)
 class Opener:
-    """Opens resilient streams to one target. Shared by all runs: the breaker and the backend outlive a run."""
+    """Opens resilient streams to a chain of targets. Shared by all runs: what the upstreams know outlives a run.
 
-    target: Target
-    backend: Backend
-    breaker: Breaker
+    *adaptation*: None keeps everything as it was set.
+    """
+
+    upstreams: Sequence[Upstream]
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     rng: random.Random = field(default_factory=random.Random)
+    adaptation: Adaptation | None = None
+
+    @property
+    def target(self) -> Target:
+        """The first target of the chain."""
+        return self.upstreams[0].target
+
+    def upstream(self, name: str | None) -> Upstream:
+        """The upstream whose target has this *name*; the first one if none has."""
+        return next((one for one in self.upstreams if one.target.name == name), self.upstreams[0])
 
     async def open(self, request: Request) -> ResilientStream:
         """Connect, retry as the policy says, and return at the first content or at the end of all attempts.
@@ -90,15 +81,15 @@ class ResilientStream:
     """The EventStream of one request. Drain it or close it; it holds a connection."""
 
     def __init__(self, opener: Opener, request: Request) -> None:
-        self._opener = opener
-        self._request = request
+        self._adaptation = opener.adaptation
+        self._rng = opener.rng
+        self._context = request.context
+        self._course = Course(request, opener.upstreams, opener.policy, opener.rng)
         self._watchdog = Watchdog(request.context)
-        self._source: ChatSource | None = None
-        self._permit: Permit | None = None
+        self._attempt: Attempt | None = None
         self._first: Event | None = None
-        self._delivered: list[str] = []
-        """The raw text handed on, in memory only, for a resume to check against."""
         self._events = self._run()
+        self._next: Callable[[], Awaitable[Event]] = self._events.__anext__
 
     @property
     def opening_error(self) -> AppError | None:
@@ -109,137 +100,160 @@ class ResilientStream:
         """Go on until the first content or the end."""
         async for event in self._events:
             if isinstance(event, TextDelta | ReasoningDelta | TerminalEvent):
-                self._first = event
+                self._first, self._next = event, self._take_first
                 return
-            self._request.context.emit(event)
+            self._context.emit(event)
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
 
-    async def __anext__(self) -> Event:
-        first = self._first
-        if first is not None:
-            self._first = None
-            return first
-        return await anext(self._events)
+    def __anext__(self) -> Awaitable[Event]:
+        # Not a coroutine of its own: that would cost as much as half of what is done per chunk here.
+        return self._next()
+
+    async def _take_first(self) -> Event:
+        first, self._first, self._next = self._first, None, self._events.__anext__
+        assert first is not None
+        return first
 
     async def aclose(self) -> None:
         """Close the connection, give the permit back without an outcome if none was reported; idempotent."""
         await self._events.aclose()
-        await self._close_source()
-        self._end_permit(None)
+        await self._close_attempt()
         self._watchdog.close()
 
     async def _run(self) -> AsyncGenerator[Event, None]:
-        attempt = 1
-        replay: Replay | None = None
-        failed_at_s = 0.0
+        course, clock = self._course, self._context.clock
+        add_text = course.answer.add
         try:
+            if self._adaptation is not None:
+                course.upstreams = self._adaptation.ordered(course.upstreams, course.request, self._rng)
             while True:
-                cause: ProviderError
+                loop = None
                 try:
-                    source = await self._opened(attempt)
-                    while True:
-                        batch = await source.next_batch()
-                        if replay is not None:
-                            batch = replay.feed(batch)
+                    if course.is_at_limit():
+                        yield Finished("length")
+                        return
+                    attempt = await self._opened()
+                    joiner = course.joiner()
+                    next_batch, read_ahead, arrivals = attempt.next_batch, attempt.read_ahead, attempt.arrivals
+                    arrived = arrivals.append
+                    while loop is None:
+                        if read_ahead:
+                            batch = read_ahead.popleft()
+                        else:
+                            batch = await next_batch()
+                            if arrivals:
+                                arrived(clock())
+                            else:
+                                attempt.note(batch, clock())
+                        if joiner is not None:
+                            batch = course.joined(joiner, batch, clock())
+                            if course.is_joined and isinstance(joiner, Replay):
+                                joiner = None  # all that follows is new
                         for event in batch:
-                            match event:
-                                case TextDelta(text=text):
-                                    if replay is not None:
-                                        yield self._resumed(replay, attempt, failed_at_s)
-                                        replay = None
-                                    self._delivered.append(text)
-                                case Finished():
-                                    if replay is not None:
-                                        self._check_not_shorter(replay)
-                                        yield self._resumed(replay, attempt, failed_at_s)
-                                    await self._close_source()
-                                    self._end_permit(True)
-                                    yield event
-                                    return
-                                case _:
-                                    pass
-                            yield event
-                        if self._permit is not None:
-                            self._permit.keep_alive(self._now())
+                            if type(event) is TextDelta:
+                                loop = add_text(event)
+                                yield event
+                                if loop is not None:
+                                    yield Flagged("repetition", loop.starts_at, course.answer.chars)
+                                    if self._may_cut() and not isinstance(batch[-1], Finished):
+                                        break
+                                    loop = None
+                            elif isinstance(event, Finished):
+                                attempt.succeed()
+                                await self._close_attempt()
+                                yield event
+                                return
+                            else:
+                                if isinstance(event, Usage):
+                                    attempt.note_usage(event)
+                                elif isinstance(event, ReasoningDelta):
+                                    course.answer.has_reasoned = True
+                                yield event
                 except ProviderError as error:
                     cause = error
-                self._end_permit(False if cause.is_target_failure else None)
-                await self._close_source()
-                delivered_chars = sum(map(len, self._delivered))
-                if delivered_chars:
-                    yield Interrupted(cause, delivered_chars)
-                decision = self._decided(cause, attempt, delivered_chars)
-                if isinstance(decision, GiveUp):
-                    yield Aborted(decision.error)
+                else:
+                    await self._close_attempt()
+                    seam, adapted = course.cut(loop, clock())
+                    for delta in seam:
+                        yield delta
+                    yield adapted
+                    course.learn(await course.upstream.detected(self._watchdog))
+                    continue
+                for told in await self._failed(cause):
+                    yield told
+                if course.wants_to_know(cause):
+                    course.learn(await course.upstream.detected(self._watchdog))
+                what_follows = course.after(cause, clock())
+                yield what_follows
+                if isinstance(what_follows, Aborted):
                     return
-                if replay is None:
-                    failed_at_s = self._now()
-                attempt += 1
-                replay = Replay("".join(self._delivered)) if isinstance(decision, Resume) else None
-                yield Retrying(attempt, decision.delay_s, cause)
-                await self._watchdog.sleep(decision.delay_s)
+                if isinstance(what_follows, Retrying):
+                    await self._watchdog.sleep(what_follows.delay_s)
+                elif isinstance(what_follows, FellBack) and course.answer:
+                    course.learn(await course.upstream.detected(self._watchdog))
         except AppError as error:  # TotalTimeout, a stop, a guard of the server: nothing may follow these
-            self._end_permit(None)
-            await self._close_source()
+            await self._close_attempt()
             yield Aborted(error)
 
-    async def _opened(self, attempt: int) -> ChatSource:
-        opener, request = self._opener, self._request
-        now = self._now()
-        permit = opener.breaker.admit(now)
-        if isinstance(permit, Refused):
-            raise BreakerOpen(
-                f"{opener.target.name} has failed too often and is left alone for {permit.retry_after_s:.0f} s more",
-                hint="run again then, or use another --base-url",
-                retry_after_s=permit.retry_after_s,
-            )
-        self._permit = permit
-        limit_s = request.deadlines.first_token_s
-        self._source = await opener.backend.open_chat(
-            request,
-            opener.target,
-            attempt=attempt,
-            watchdog=self._watchdog,
-            first_token_deadline_s=None if limit_s is None else now + limit_s,
-        )
-        return self._source
+    async def _opened(self) -> Attempt:
+        """The next attempt, connected."""
+        course, adaptation = self._course, self._adaptation
+        upstream, request = course.upstream, course.next_request()
+        if course.tries == 1:
+            upstream.budget.note_request(self._context.clock())
+        plan = None
+        if adaptation is not None:
+            if not course.is_last_chance:
+                request = adaptation.timed(request, upstream)
+            if course.way == "restart":
+                plan = adaptation.hedge(request, upstream)
+        try:
+            if plan is not None:
+                self._attempt = attempt = await self._raced(request, plan)
+            else:
+                self._attempt = attempt = Attempt(upstream, request, course.number, self._watchdog)
+                await attempt.open()
+        except RequestRefused as error:
+            raise course.refusal(error) from error
+        return attempt
 
-    def _decided(self, cause: ProviderError, attempt: int, delivered_chars: int) -> Decision:
-        deadline_s = self._request.context.deadline_s
-        return decide(
-            cause,
-            attempt=attempt,
-            delivered_chars=delivered_chars,
-            can_replay=self._opener.target.is_deterministic,
-            remaining_s=None if deadline_s is None else deadline_s - self._now(),
-            policy=self._opener.policy,
-            rng=self._opener.rng,
-        )
+    async def _raced(self, request: Request, plan: HedgePlan) -> Attempt:
+        """The first of two attempts that speaks; each has a watchdog of its own, as they run in tasks of their own."""
+        course, upstream = self._course, self._course.upstream
 
-    def _resumed(self, replay: Replay, attempt: int, failed_at_s: float) -> Resumed:
-        return Resumed("replay", attempt, round(self._now() - failed_at_s, 6), replay.overlap_chars)
-
-    def _check_not_shorter(self, replay: Replay) -> None:
-        if not replay.is_caught_up:
-            raise ResumeDiverged(
-                f"the repeated answer ended after {replay.overlap_chars} characters, before the first one did",
-                hint="the answer is not whole; run again",
+        def attempt() -> Attempt:
+            return Attempt(
+                upstream, request, course.number, Watchdog(self._context), owns_watchdog=True, observes_first=False
             )
 
-    async def _close_source(self) -> None:
-        source, self._source = self._source, None
-        if source is not None:
-            await source.aclose()
+        async def first() -> Attempt:
+            return await attempt().open_to_content()
 
-    def _end_permit(self, outcome: bool | None) -> None:
-        """Report the attempt's outcome: True delivered, False failed, None no verdict."""
-        permit, self._permit = self._permit, None
-        if permit is None:
-            return
-        report = {True: permit.succeed, False: permit.fail, None: permit.release}[outcome]
-        report(self._now())
+        async def second() -> Attempt:
+            course.number += 1
+            return await attempt().open_to_content()
 
-    def _now(self) -> float:
-        return self._request.context.clock()
+        race = await hedged(first, second, plan, self._context.clock, close=Attempt.aclose)
+        assert upstream.hedger is not None
+        upstream.hedger.note_winner(race.winner, race.winner_s, race.overtaken_s)
+        return race.value
+
+    async def _failed(self, cause: ProviderError) -> list[Event]:
+        """Report and close the failed attempt; the event that tells of it, if text had been delivered."""
+        attempt = self._attempt
+        was_open = attempt is not None and attempt.is_open
+        if attempt is not None:
+            attempt.fail(cause)
+        await self._close_attempt()
+        return self._course.note_failure(cause, self._context.clock(), was_open=was_open)
+
+    def _may_cut(self) -> bool:
+        adaptation = self._adaptation
+        return adaptation is not None and self._course.loops < adaptation.max_loops and self._course.may_cut()
+
+    async def _close_attempt(self) -> None:
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            await attempt.aclose()

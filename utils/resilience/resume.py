@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from utils.errors import ResumeDiverged
-from utils.events import Event, Flagged, ReasoningDelta, TextDelta
+from utils.events import Event, Finished, Flagged, ReasoningDelta, TextDelta
 
 __all__ = ["Replay"]
 
@@ -32,7 +32,7 @@ class Replay:
         return self._position
 
     def feed(self, events: Iterable[Event]) -> list[Event]:
-        """The events that may pass. Raises ResumeDiverged at the first character that differs."""
+        """The events that may pass. Raises ResumeDiverged at the first difference, an early end included."""
         passed: list[Event] = []
         for event in events:
             if self.is_caught_up:
@@ -41,6 +41,11 @@ class Replay:
                 rest = self._verified(event)
                 if rest is not None:
                     passed.append(rest)
+            elif isinstance(event, Finished):
+                raise ResumeDiverged(
+                    f"the repeated answer ended after {self._position} characters, before the first one did",
+                    hint="the answer is not whole; run again",
+                )
             elif not isinstance(event, ReasoningDelta | Flagged):
                 passed.append(event)
         return passed

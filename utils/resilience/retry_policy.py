@@ -156,7 +156,7 @@ def decide(
         return GiveUp("not the provider's fault")
     if isinstance(error, RequestRefused):
         return GiveUp("the request is refused")
-    if isinstance(error, _OTHER_TARGET_MAY_HELP):
+    if isinstance(error, _OTHER_TARGET_MAY_HELP) and not error.is_retryable:
         return _fall_back(capabilities, shown_chars) or GiveUp("no other target")
 
     strategies = [s for s in capabilities.strategies if s != "restart"]

@@ -99,10 +99,12 @@ def find_join(delivered: DeliveredText, start: str, kind: StitchKind, *, is_end:
             return _repeated(delivered, start, offset, overlap, closing)
     if after or known:
         cut = after or known
+        cut += _shared_space(delivered.trailing, start[cut:])
         return Join("preamble", cut, 0, _missing_space(delivered, start[cut:], is_new_turn=True), wrapper)
-    if kind == "prefill":
+    if kind == "prefill" or delivered.trailing:
+        # It was not sent to the server, which may begin with it.
         return Join("plain", _shared_space(delivered.trailing, start))
-    return _plain(delivered, start)
+    return Join("plain", 0, inserted=_missing_space(delivered, start, is_new_turn=False))
 
 
 def has_begun_again(delivered: DeliveredText, start: str) -> bool:
@@ -161,16 +163,18 @@ def _unwrapped(delivered: DeliveredText, start: str, known: int) -> tuple[str, i
 def _inner_starts(start: str, known: int) -> Iterator[tuple[int, str, bool]]:
     """Where a repeat may begin behind something that is no repeat, what closes it, and whether that may be new."""
     ends = [known, *(match.end() for match in _LEAD_END.finditer(start, known, known + _MAX_LEAD_CHARS))]
+    opened = ""
     for end in ends:
         is_unsure = not known or end > known
         fence = _REOPENED.match(start, end)
         if fence is not None:
-            yield fence.end(), "```", is_unsure
+            opened = "```"
+            yield fence.end(), opened, is_unsure
         lead = _LEAD.match(start, end)
         if lead is not None:
-            yield lead.end(), _CLOSING.get(lead[0].strip(), ""), is_unsure
+            yield lead.end(), _CLOSING.get(lead[0].strip(), opened), is_unsure
         if end > known:
-            yield end, "", is_unsure
+            yield end, opened, is_unsure
 
 
 def _overlap(
@@ -181,10 +185,26 @@ def _overlap(
     text = spaced(stripped[:_MAX_UNSURE_CHARS] if is_unsure else stripped)
     if is_end and delivered.trailing and not text.endswith(" "):
         text += " "
-    for length in itertools.islice(_borders(text, delivered.spaced), _MAX_BORDERS):
-        if _is_repeat(delivered, text, length, kind, space=rest[: len(rest) - len(stripped)], is_unsure=is_unsure):
-            return length
+    space = rest[: len(rest) - len(stripped)]
+    ways = [(text, is_unsure)]
+    first = text[:1].lower()
+    if not (is_unsure or space) and first != text[:1] and len(first) == 1:
+        # A new turn may begin with a capital letter in the middle of a sentence; so may a new sentence.
+        ways.append((first + text[1:], True))
+    for way, is_less_sure in ways:
+        if kind == "continue" and not is_unsure and way.startswith(delivered.asked) and _may_be_asked(delivered):
+            return len(delivered.asked) + bool(delivered.trailing)
+        for length in itertools.islice(_borders(way, delivered.spaced), _MAX_BORDERS):
+            if _is_repeat(delivered, way, length, kind, space=space, is_unsure=is_less_sure):
+                return length
     return None
+
+
+def _may_be_asked(delivered: DeliveredText) -> bool:
+    """Whether the words asked for, once more, can be told from a text that repeats itself."""
+    asked = delivered.asked
+    before = delivered.spaced.rstrip()[: -len(asked)]
+    return weight(asked) >= _MIN_PHRASE_WEIGHT and not (_is_periodic(asked, 2) or before.rstrip().endswith(asked))
 
 
 def _borders(prefix_of: str, suffix_of: str) -> Iterator[int]:
@@ -263,13 +283,13 @@ def _is_repeated_word(delivered: DeliveredText, repeat: str, rest: str, *, goes_
     return len(word) >= 3 or (bare == repeat and word.lower() in COMMON)
 
 
-def _is_periodic(text: str) -> bool:
-    """Whether *text* ends as it begins, by a quarter of it or more: then it may well go on so."""
+def _is_periodic(text: str, share: int = _BORDER_SHARE) -> bool:
+    """Whether *text* ends as it begins, by a quarter (one in *share*) of it or more: then it may well go on so."""
     if len(text) > _MAX_BORDER_CHARS:
         period = text.find(text[: _MAX_BORDER_CHARS // 2], 1)
         return period > 0 and text.startswith(text[period:])
     border = next((length for length in _borders(text, text) if length < len(text)), 0)
-    return border > 2 and border * _BORDER_SHARE >= len(text)
+    return border > 2 and border * share >= len(text)
 
 
 def _repeated(delivered: DeliveredText, start: str, offset: int, overlap: int, wrapper: str) -> Join:
@@ -290,22 +310,16 @@ def _shared_space(trailing: str, rest: str) -> int:
     space = rest[: len(rest) - len(rest.lstrip())]
     if not trailing or space.startswith(trailing):
         return len(trailing) if space else 0
-    common = next(n for n in range(min(len(trailing), len(space)), -1, -1) if trailing.endswith(space[:n]))
-    # Another run of white space for the same place: what it has more in lines is kept.
-    return common if space.count("\n") > trailing.count("\n") else len(space)
-
-
-def _plain(delivered: DeliveredText, start: str) -> Join:
-    """Nothing is repeated: only white space may be missing or doubled."""
-    if (
-        delivered.kind not in ("code", "table")
-        and delivered.trailing == " "
-        and start[:1] == " "
-        and start[1:2].isalnum()
-    ):
-        doubled = "  " in delivered.text.rstrip()
-        return Join("plain", 0 if doubled else 1)
-    return Join("plain", 0, inserted=_missing_space(delivered, start, is_new_turn=False))
+    # Another run of white space for the same place: what it has more in lines is kept, and more in indentation.
+    if space.count("\n") > trailing.count("\n"):
+        return next(n for n in range(min(len(trailing), len(space)), -1, -1) if trailing.endswith(space[:n]))
+    indent = space[space.rfind("\n") + 1 :]
+    if "\n" not in trailing or len(indent) < 2:
+        return len(space)
+    shared = indent
+    while not trailing[trailing.rfind("\n") + 1 :].startswith(shared):
+        shared = shared[:-1]
+    return len(space) - len(indent) + len(shared)
 
 
 def _missing_space(delivered: DeliveredText, rest: str, *, is_new_turn: bool) -> str:

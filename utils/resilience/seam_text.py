@@ -7,7 +7,7 @@ from typing import Literal
 
 from utils.resilience.seam_words import COMMON
 
-__all__ = ["POINTS", "DeliveredText", "SeamKind", "open_fence", "seam_kind", "spaced", "weight"]
+__all__ = ["POINTS", "DeliveredText", "SeamKind", "last_words", "open_fence", "seam_kind", "spaced", "weight"]
 
 SeamKind = Literal["prose", "verse", "list", "table", "code"]
 
@@ -18,6 +18,8 @@ POINTS = ",.;:!?"
 _LAST_WORD = re.compile(rf"(?P<word>[^\W\d_]+)[{POINTS}]?\Z")
 _WORD = re.compile(r"[^\W\d_]+")
 _KNOWN_WORDS_CHARS = 20_000
+_REPEATED_WEIGHT = 48
+"""How much is asked for once more: twice what the strictest kind of text needs to be recognised."""
 _CODE_LINE = re.compile(
     r"^(?: {4}|\t)|[{};]\s*$|[)\]]\s*[:,]?\s*$|^\s*(?:def|class|import|from|return|if|for|while)\b.*[:)\w]$"
 )
@@ -39,6 +41,8 @@ class DeliveredText:
         """Length of the line that the seam cuts, counted in `spaced`; 0 at the start of a line."""
         self.indent = line[: len(line) - len(line.lstrip(" \t"))]
         """The white space at the beginning of this line."""
+        self.asked = spaced(last_words(body)).lstrip()
+        """What a server that is asked in words is asked to begin with."""
         last = _LAST_WORD.search(body)
         self.last_word = last["word"] if last else ""
         head = body[: last.start()] if last else body
@@ -58,6 +62,18 @@ def spaced(text: str) -> str:
 def weight(text: str) -> int:
     """How much *text* says, in Latin characters: an ideograph or syllable counts as two."""
     return len(text) + sum(char >= "\u2e80" for char in text)
+
+
+def last_words(text: str) -> str:
+    """The end of *text* from the beginning of a word, long enough to be recognised."""
+    start = len(text)
+    found = 0
+    while start and (found < _REPEATED_WEIGHT or (text[start - 1].isalnum() and text[start].isalnum())):
+        start -= 1
+        found = weight(spaced(text[start:])) if found < _REPEATED_WEIGHT else found + 1
+        if found > 2 * _REPEATED_WEIGHT:
+            break
+    return text[start:]
 
 
 def open_fence(text: str) -> str | None:

@@ -147,7 +147,8 @@ class Stitcher:
         delivered = self._delivered
         if not self._is_begun_again:
             join = find_join(delivered, start, self._kind, is_end=is_end)
-            if join is None or join.overlap_chars or not has_begun_again(delivered, start):
+            # Of an answer that is begun again, a later part may look like a repeat of its end: a refrain.
+            if join is None or join.kind == "restart" or not has_begun_again(delivered, start):
                 return join
             self._is_begun_again = True
         join = find_anchor(delivered, start)

@@ -1,0 +1,41 @@
+"""The line that ends a run with simulated failures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from utils.render.recovery import recovery_summary
+from utils.run_report import Outcome, RunReport
+
+START = "the answer is whole (finish_reason stop): "
+
+
+def report(*resumed: tuple[str, int], outcome: Outcome = "complete", **metrics: Any) -> RunReport:
+    rows = tuple({"type": "resumed", "strategy": strategy, "overlap_chars": chars} for strategy, chars in resumed)
+    return RunReport("x", outcome, 0, "stop", "m", "m", "t", None, metrics=metrics, events=rows)
+
+
+@pytest.mark.parametrize(
+    ("given", "injected", "expected"),
+    [
+        (report(), 0, None),
+        (report(("replay", 3), outcome="incomplete"), 1, None),
+        (report(), 2, f"{START}2 simulated failures survived, before any text"),
+        (
+            report(("replay", 26), ("replay", 4)),
+            3,
+            f"{START}3 simulated failures survived, resumed 2 times, all 30 characters received again were compared "
+            "and left out",
+        ),
+        (
+            report(("replay", 26), ("continue", 4), fallbacks=1),
+            1,
+            f"{START}1 simulated failure survived, 1 fallback, resumed 2 times, joined at the seam by its words: the "
+            "server need not have written the same twice",
+        ),
+    ],
+)
+def test_the_summary_claims_only_what_was_proved(given: RunReport, injected: int, expected: str | None) -> None:
+    assert recovery_summary(given, injected=injected) == expected
