@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TargetChain"]
 
+_LONGEST_SILENCE_S = 3600.0
+"""For how long a request that may wait for ever counts as alive."""
 _CONTINUATION_TOKENS = 300
 """What a request to go on with a cut answer may have more than the first one: its instruction, the repeated words."""
 
@@ -58,7 +60,10 @@ class TargetChain:
         path = None if wrap_transport is not None else state_path()
         self._store = None if path is None else StateStore(path)
         jitter = random.Random()  # noqa: S311 - when to come back, no secret
-        self._states = TargetStates(BreakerPolicy(), rng=jitter, store=self._store)
+        # A probe that waits as long as it may for its first text must not lose its place before that.
+        patience_s = settings.connect_timeout_s + (settings.first_token_timeout_s or _LONGEST_SILENCE_S)
+        policy = BreakerPolicy(permit_s=max(BreakerPolicy().permit_s, patience_s + 5.0))
+        self._states = TargetStates(policy, rng=jitter, store=self._store)
         self._prompt = f"{settings.system or ''}\n{prompt}"
         self.upstreams = tuple(self._upstream(target) for target in targets)
 

@@ -52,8 +52,8 @@ class OpenAIBackend:
     *wrap_transport* puts a transport (the failure simulator's) around the real ones, a proxy's too. The proxy settings
     of the environment are never used for a server on this machine. Redirects are not followed: they would lose
     the prompt, or take it to another server. *closes_connections* sends `Connection: close`, for servers that break
-    when a connection is used again at once. *uses_aiohttp*: the SDK's other transport, for many streams at once; it needs
-    the extra `many`.
+    when a connection is used again at once. *uses_aiohttp*: the SDK's other transport, for many streams at once; it
+    needs the extra `many`.
     Raises ConfigError if the environment's proxy or certificate settings cannot be used.
     """
 

@@ -43,7 +43,7 @@ IMPORTERS = {
 STANDARD_IMPORTERS = {"sqlite3": {"utils/state_file.py"}}
 """Parts of the standard library that open something: each has its importers too."""
 
-LOCKED = {"utils/resilience/breaker.py", "utils/resilience/target_states.py"}
+LOCKED = {"utils/resilience/breaker.py", "utils/resilience/breaker_changes.py", "utils/resilience/target_states.py"}
 """Cores that many threads share: they may import a lock, and nothing else of `threading`."""
 
 PURE = [
@@ -58,6 +58,7 @@ PURE = [
     "utils/well_formed.py",
     "utils/resilience/backoff.py",
     "utils/resilience/breaker.py",
+    "utils/resilience/breaker_changes.py",
     "utils/resilience/breaker_permit.py",
     "utils/resilience/breaker_policy.py",
     "utils/resilience/breaker_reports.py",
@@ -67,11 +68,13 @@ PURE = [
         f"utils/resilience/{name}.py"
         for name in (
             "adaptive",
+            "answer_so_far",
             "continuation",
             "hedging",
             "latency_window",
             "limiter",
             "loop_guard",
+            "observations",
             "pacing",
         )
     ),

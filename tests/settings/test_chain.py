@@ -144,3 +144,11 @@ def test_a_run_may_hedge_with_what_earlier_runs_have_saved() -> None:
         plan = hedger.plan()
         assert plan.delay_s == pytest.approx(0.5, rel=0.03)
         assert plan.may_start() is may
+
+
+@pytest.mark.parametrize(("first_token_s", "least_s"), [(None, 60.0), (300.0, 300.0), (0.0, 3600.0)])
+def test_a_probe_keeps_its_place_for_as_long_as_it_may_wait_for_text(
+    first_token_s: float | None, least_s: float
+) -> None:
+    values = {} if first_token_s is None else {"first_token_timeout_s": first_token_s}
+    assert chain(SERVER, **values).upstreams[0].breaker.policy.permit_s > least_s

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -143,26 +142,48 @@ def test_a_listener_may_remove_itself_while_it_listens() -> None:
     assert [change.generation for change in breaker.changes_since(0)] == [1, 2, 3]
 
 
-class Interrupting(int):
-    """A generation that lets another thread run in the middle of the question what came after it."""
+class Interrupted(int):
+    """A generation; while it is asked whether a change came after it, another thread changes the state or must wait."""
 
-    other: threading.Thread
+    interrupt: Callable[[], None]
 
     def __lt__(self, other: int) -> bool:  # what `change.generation > generation` asks
-        if not self.other.ident:
-            self.other.start()
-        for _ in range(1000):
-            if not self.other.is_alive():
-                break
-            select.select([], [], [], 0)  # gives the interpreter away
+        self.interrupt()
         return int(self) < int(other)
 
 
+class WatchedLock:
+    """Tells when somebody has to wait for it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.stopped = threading.Event()
+
+    def __enter__(self) -> None:
+        if not self.lock.acquire(blocking=False):
+            self.stopped.set()
+            self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+
 def test_a_thread_that_changes_the_state_waits_for_one_that_asks() -> None:
-    breaker = Breaker(POLICY)
+    breaker, lock = Breaker(POLICY), WatchedLock()
+    breaker._lock = breaker._log._lock = lock  # type: ignore[assignment]
+
+    def change() -> None:
+        circled(breaker, 10.0)
+        lock.stopped.set()
+
+    def interrupt() -> None:
+        if not other.ident:
+            other.start()
+        assert lock.stopped.wait(10.0)
+
     circled(breaker, 0.0)
-    seen = Interrupting(0)
-    seen.other = threading.Thread(target=circled, args=(breaker, 10.0))
+    other, seen = threading.Thread(target=change), Interrupted(0)
+    seen.interrupt = interrupt
     assert [change.generation for change in breaker.changes_since(seen)] == [1, 2, 3]
-    seen.other.join(5.0)
+    other.join(10.0)
     assert [change.generation for change in breaker.changes_since(3)] == [4, 5, 6]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import select
 import threading
 from collections.abc import Awaitable, Callable
 
@@ -16,76 +15,97 @@ from utils.resilience.breaker_store import ProbePlace, SharedState
 CALLERS = 20
 
 
-def let_others_run(times: int = 1) -> None:
-    """Give the interpreter to the threads that want it."""
-    for _ in range(times):
-        select.select([], [], [], 0)
+class Crowd:
+    """Threads that call one breaker, and a store that lets all of them catch up whenever something is to be decided.
 
+    So any race is lost for certain: a thread goes on only when every other one is about to decide, too, waits for the
+    lock of the breaker, or has ended. The store knows nothing and grants every place.
+    """
 
-class SlowStore:
-    """Knows nothing and grants every place, but gives the interpreter away each time, so any race is lost."""
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._lock = threading.Lock()
+        self._size = self._halted = 0
+
+    def call_at_once(self, count: int, call: Callable[[], None]) -> None:
+        """Let that many threads call, and wait for them."""
+        errors: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                call()
+            except BaseException as error:
+                errors.append(error)
+            self._halt(1)
+
+        self._size, self._halted = count, 0
+        threads = [threading.Thread(target=run) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20.0)
+        self._size = 0
+        assert errors == []
+        assert self._halted == count
+
+    def _halt(self, change: int) -> None:
+        with self._condition:
+            self._halted += change
+            self._condition.notify_all()
+
+    def _let_others_catch_up(self) -> None:
+        self._halt(1)
+        with self._condition:
+            assert self._condition.wait_for(lambda: self._halted >= self._size, timeout=10.0)
+            self._halted -= 1
+
+    # In place of the lock of a breaker.
+
+    def __enter__(self) -> None:
+        self._halt(1)
+        self._lock.acquire()
+        self._halt(-1)
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    # In place of the store of a breaker.
 
     def load(self, key: str) -> SharedState | None:
-        self.let_others_run()
         return None
 
     def publish(self, key: str, state: SharedState, *, expected: int, ends_row: bool = False) -> SharedState | None:
-        self.let_others_run()
+        self._let_others_catch_up()
         return None
 
     def add_failure(self, key: str, *, generation: int, remembered_s: float) -> SharedState | None:
-        self.let_others_run()
+        self._let_others_catch_up()
         return None
 
     def acquire_probe(self, key: str, *, generation: int, limit: int, ttl_s: float) -> ProbePlace:
-        self.let_others_run()
+        self._let_others_catch_up()
         return ProbePlace("place")
 
     def release_probe(self, key: str, token: str) -> None:
-        self.let_others_run()
-
-    def let_others_run(self) -> None:
-        let_others_run(100)
+        self._let_others_catch_up()
 
 
-def half_open(permits: int) -> Breaker:
+def half_open(permits: int) -> tuple[Breaker, Crowd]:
     """A breaker whose open time ends at 1.0."""
-    breaker = Breaker(store=SlowStore(), failure_threshold=1, open_s=1.0, half_open_permits=permits, permit_s=5.0)
+    crowd = Crowd()
+    breaker = Breaker(store=crowd, failure_threshold=1, open_s=1.0, half_open_permits=permits, permit_s=5.0)
+    breaker._lock = crowd  # type: ignore[assignment]  # the same, but it knows who waits for it
     permit = breaker.admit(0.0)
     assert isinstance(permit, Permit)
     permit.fail(0.0)
-    return breaker
-
-
-def in_threads(count: int, call: Callable[[], None]) -> None:
-    """Let that many threads call at once, and wait for them."""
-    gate = threading.Barrier(count)
-    awake: list[None] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            gate.wait(5.0)
-            awake.append(None)
-            while len(awake) < count:  # a barrier wakes them one after the other
-                let_others_run()
-            call()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10.0)
-    assert errors == []
+    return breaker, crowd
 
 
 @pytest.mark.parametrize("permits", [1, 3])
 def test_of_twenty_threads_at_half_open_only_the_permitted_number_pass(permits: int) -> None:
-    breaker = half_open(permits)
+    breaker, crowd = half_open(permits)
     answers: list[Permit | Refused] = []
-    in_threads(CALLERS, lambda: answers.append(breaker.admit(2.0)))
+    crowd.call_at_once(CALLERS, lambda: answers.append(breaker.admit(2.0)))
     assert len(answers) == CALLERS
     assert sum(isinstance(answer, Permit) for answer in answers) == permits
     assert breaker.statistics().probes == permits
@@ -93,31 +113,25 @@ def test_of_twenty_threads_at_half_open_only_the_permitted_number_pass(permits: 
 
 
 @pytest.mark.parametrize("permits", [1, 3])
-def test_threads_that_give_their_places_back_never_hold_more_than_are_permitted(permits: int) -> None:
-    breaker = half_open(permits)
-    guard, out, most, passed = threading.Lock(), 0, 0, 0
+def test_places_that_are_given_back_go_to_as_many_others(permits: int) -> None:
+    breaker, crowd = half_open(permits)
+    out: list[Permit] = []
 
     def call() -> None:
-        nonlocal out, most, passed
-        while isinstance(permit := breaker.admit(2.0), Refused):
-            let_others_run()
-        with guard:
-            out, passed = out + 1, passed + 1
-            most = max(most, out)
-        let_others_run(100)
-        with guard:
-            out -= 1
-        permit.release(2.0)
+        answer = breaker.admit(2.0)
+        if isinstance(answer, Permit):
+            out.append(answer)
 
-    in_threads(CALLERS, call)
-    figures = breaker.statistics()
-    assert (passed, figures.released, figures.probes) == (CALLERS, CALLERS, 0)
-    assert most <= permits
-    assert figures.state is BreakerState.HALF_OPEN
+    for i in range(5):
+        crowd.call_at_once(CALLERS, call)
+        assert len(out) == permits
+        crowd.call_at_once(permits, lambda: out.pop().release(2.0))
+        assert breaker.statistics().released == permits * (i + 1)
+    assert breaker.statistics().state is BreakerState.HALF_OPEN
 
 
 def test_of_probes_that_fail_at_once_only_one_opens_the_breaker() -> None:
-    breaker = half_open(CALLERS)
+    breaker, crowd = half_open(CALLERS)
     permits = [breaker.admit(2.0) for _ in range(CALLERS)]
     assert all(isinstance(permit, Permit) for permit in permits)
 
@@ -126,7 +140,7 @@ def test_of_probes_that_fail_at_once_only_one_opens_the_breaker() -> None:
         assert isinstance(permit, Permit)
         permit.fail(2.0)
 
-    in_threads(CALLERS, fail)
+    crowd.call_at_once(CALLERS, fail)
     figures = breaker.statistics(2.0)
     assert (figures.state, figures.opened, figures.consecutive_opens) == (BreakerState.OPEN, 2, 2)
     assert figures.ignored == CALLERS - 1
@@ -134,10 +148,12 @@ def test_of_probes_that_fail_at_once_only_one_opens_the_breaker() -> None:
 
 
 def test_of_threads_that_report_on_one_permit_one_is_heard() -> None:
-    breaker = Breaker(store=SlowStore(), failure_threshold=CALLERS + 1)
+    crowd = Crowd()
+    breaker = Breaker(store=crowd, failure_threshold=CALLERS + 1)
+    breaker._lock = crowd  # type: ignore[assignment]
     permit = breaker.admit(0.0)
     assert isinstance(permit, Permit)
-    in_threads(CALLERS, lambda: permit.fail(0.0))
+    crowd.call_at_once(CALLERS, lambda: permit.fail(0.0))
     assert (breaker.statistics().failed, breaker.statistics().failures_in_a_row) == (1, 1)
 
 
@@ -151,7 +167,11 @@ def test_no_count_is_lost_among_threads() -> None:
             permit.first_content(1.0)
             getattr(permit, outcome)(1.0)
 
-    in_threads(4, calls)
+    threads = [threading.Thread(target=calls) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20.0)
     figures = breaker.statistics()
     assert (figures.admitted, figures.succeeded, figures.failed, figures.released) == (2000, 1000, 500, 500)
     assert figures.window_calls <= 50
@@ -166,7 +186,7 @@ async def herd(call: Callable[[], Awaitable[bool]]) -> int:
 @pytest.mark.parametrize("permits", [1, 3])
 @pytest.mark.parametrize("outcome", ["succeed", "fail", "release", "leaked"])
 def test_of_twenty_tasks_at_half_open_only_the_permitted_number_pass(permits: int, outcome: str) -> None:
-    breaker = half_open(permits)
+    breaker, _ = half_open(permits)
     asked = 0
 
     async def main() -> int:
@@ -195,7 +215,7 @@ def test_of_twenty_tasks_at_half_open_only_the_permitted_number_pass(permits: in
 
 @pytest.mark.parametrize("permits", [1, 3])
 def test_leaked_permits_expire_and_as_many_others_pass(permits: int) -> None:
-    breaker = half_open(permits)
+    breaker, crowd = half_open(permits)
     for _ in range(permits):
         breaker.admit(2.0)  # and forget it
     gc.collect()
@@ -203,7 +223,7 @@ def test_leaked_permits_expire_and_as_many_others_pass(permits: int) -> None:
     assert isinstance(refusal, Refused)
     assert refusal.retry_after_s == pytest.approx(0.5)
     answers: list[Permit | Refused] = []
-    in_threads(CALLERS, lambda: answers.append(breaker.admit(7.0)))
+    crowd.call_at_once(CALLERS, lambda: answers.append(breaker.admit(7.0)))
     assert sum(isinstance(answer, Permit) for answer in answers) == permits
     figures = breaker.statistics(7.0)
     assert (figures.released, figures.failed, figures.ignored) == (0, 1, 0)

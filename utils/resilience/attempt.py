@@ -223,8 +223,8 @@ class Attempt:
         if breaker.generation == self._breaker_generation:
             return
         for change in breaker.changes_since(self._breaker_generation):
+            self._breaker_generation = change.generation
             self.request.context.emit(_told(self.upstream.target.name, change))
-        self._breaker_generation = breaker.generation
 
 
 def _told(target: str, change: StateChange) -> BreakerChanged:

@@ -220,12 +220,13 @@ class Course:
             if self.answer:
                 self.answer.is_original = False
             return FellBack(upstream.target.name, self.upstream.target.name, cause.message)
-        self.tries += 1
         self.way = "restart"
         if isinstance(decision, Resume):
             self.way = decision.strategy
-            self._resumes += 1
-        upstream.budget.spend(now)
+        if not isinstance(cause, ResumeDiverged):
+            self.tries += 1
+            self._resumes += isinstance(decision, Resume)
+            upstream.budget.spend(now)
         return Retrying(self.number, decision.delay_s, cause)
 
     def may_cut(self) -> bool:

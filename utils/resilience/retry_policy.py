@@ -185,7 +185,9 @@ def _obstacle(
         return GiveUp("no other target")
     if shown_chars and not can_resume:
         return GiveUp("cannot go on after text", "" if isinstance(error, ResumeDiverged) else _HINT_RESUME)
-    if attempt > policy.retries or (shown_chars and budget.resumes_used >= policy.resumes):
+    # A way of going on that failed is not tried again, and costs no attempt: the ways are few.
+    free = isinstance(error, ResumeDiverged)
+    if attempt - free > policy.retries or (shown_chars and budget.resumes_used - free >= policy.resumes):
         return GiveUp("no attempts left")
     if not budget.may_retry:
         return GiveUp("retry budget spent", "too many requests fail just now: run again later")
