@@ -342,7 +342,7 @@ def test_a_long_prompt_is_given_more_time() -> None:
         adaptation=Adaptation(),
         retries=1,
         deadline_s=60.0,
-        prompt="x" * 70,
+        prompt="x" * 4000,
     )
     assert upstream.deadlines is not None
     assert upstream.deadlines.first_token_s == pytest.approx(21.0, rel=0.05)

@@ -26,6 +26,9 @@ from utils.run_context import Deadlines, Request
 
 __all__ = ["Adaptation"]
 
+_SHORT_PROMPT_CHARS = 400
+"""Shorter prompts (about 100 tokens) take no time worth counting."""
+
 
 @dataclass(frozen=True, slots=True)
 class Adaptation:
@@ -103,4 +106,4 @@ def _within(deadlines: Deadlines, limits: Deadlines) -> Deadlines:
 def _scale(request: Request, upstream: Upstream) -> float:
     """How much longer than usual the prompt is, at least 1: reading it takes its time before the first content."""
     usual = upstream.observed.prompt_chars.quantile(0.5)
-    return max(1.0, prompt_chars(request) / usual) if usual else 1.0
+    return max(1.0, prompt_chars(request) / max(usual, _SHORT_PROMPT_CHARS)) if usual else 1.0

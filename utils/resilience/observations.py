@@ -6,11 +6,9 @@ come since for whoever keeps them.
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-from utils.metrics.sketch import HIGHEST, LOWEST, RELATIVE_ERROR, Sketch
+from utils.metrics.sketch import Sketch
 
 __all__ = ["Figure", "Observations"]
 
@@ -46,7 +44,8 @@ class Figure:
 
     def observe_all(self, values: Iterable[float], /) -> None:
         """Add many values."""
-        counted = _counted(values)
+        counted = Sketch()
+        counted.add_all(values)
         self._all.merge(counted)
         self._new.merge(counted)
 
@@ -120,19 +119,3 @@ class Observations:
             load = self._load
             figure = self._figures[name] = Figure(None if load is None else lambda: load(name))
         return figure
-
-
-_LOG_BASE = math.log((1.0 + RELATIVE_ERROR) / (1.0 - RELATIVE_ERROR))
-_LOWEST_BUCKET, _HIGHEST_BUCKET = (math.ceil(math.log(bound) / _LOG_BASE) for bound in (LOWEST, HIGHEST))
-
-
-def _counted(values: Iterable[float]) -> Sketch:
-    """The sketch that adding the *values* one by one would make, in a third of the time: an answer has many gaps."""
-    log, ceil, base = math.log, math.ceil, _LOG_BASE
-    buckets = [
-        ceil(log(value) / base)
-        if LOWEST < value < HIGHEST
-        else (_LOWEST_BUCKET if value <= LOWEST else _HIGHEST_BUCKET)
-        for value in values
-    ]
-    return Sketch(Counter(buckets))
