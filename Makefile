@@ -25,6 +25,10 @@ bench: .venv/.dev
 	$(BIN)/python benchmarks/bench_first_token.py
 	$(BIN)/python benchmarks/bench_guard.py
 	$(BIN)/python benchmarks/bench_graph.py
+	$(BIN)/python benchmarks/bench_resilience.py
+	$(BIN)/python benchmarks/bench_limits.py
+	$(BIN)/python benchmarks/bench_stitching.py
+	$(BIN)/python benchmarks/bench_hedging.py --median-ms 200
 	$(BIN)/python benchmarks/bench_guard_filter.py --rounds 1
 	$(BIN)/python benchmarks/bench_toxicity.py
 

@@ -89,8 +89,8 @@ class EmbeddedBackend:
         A child that has died is started anew: the attempt that met its death has raised EmbeddedModelDied.
         """
         http, server, fetch_s = await self._ready(request, watchdog)
-        # A prompt that is read from the cache and one that is computed differ in the last bits, and where two tokens are
-        # equally likely that is another answer: then a replay is none.
+        # A prompt that is read from the cache and one that is computed differ in the last bits, and where two tokens
+        # are equally likely that is another answer: then a replay is none.
         request = dataclasses.replace(request, extra_body={**request.extra_body, "cache_prompt": False})
         if first_token_deadline_s is not None:
             first_token_deadline_s += fetch_s
