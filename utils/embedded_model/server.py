@@ -186,7 +186,8 @@ class EmbeddedServer:
     def stop(self) -> None:
         """End the child, which takes some 10 ms, and at most a second if it must be killed. Idempotent."""
         if self._child is not None:
-            self._child.stop(_STOP_S)
+            # One that still loads the model does not hear that its input has closed: it is not waited for.
+            self._child.stop(_STOP_S if self.base_url is not None else 0.0)
 
     def _url(self, line: bytes) -> str:
         """The base URL in the child's answer; raises what is wrong if there is none."""
