@@ -129,10 +129,6 @@ def without_space(delivered: str, rest: str, _rng: random.Random) -> str | None:
     return rest.lstrip() if rest[:1].isspace() and not delivered[-1].isspace() else None
 
 
-def doubled_space(delivered: str, rest: str, _rng: random.Random) -> str | None:
-    return " " + rest if delivered.endswith(" ") and not rest[:1].isspace() else None
-
-
 def reopened_fence(delivered: str, rest: str, _rng: random.Random) -> str | None:
     fences = re.findall(r"^```(\w*)$", delivered, re.MULTILINE)
     return f"```{fences[-1]}\n{rest}" if len(fences) % 2 else None
@@ -172,7 +168,6 @@ WAYS: dict[str, Change] = {
     "preamble + fenced repeat": fenced_repeat,
     "repeat, other white space": spaced_repeat,
     "leading space lost": without_space,
-    "space doubled": doubled_space,
     "fence reopened": reopened_fence,
     "list restarted": restarted_list,
     "line restarted": restarted_line,
@@ -223,9 +218,9 @@ def measure(text: str, change: Change, kind: StitchKind, cuts: int, rng: random.
             break
         cut = rng.randint(20, len(text) - 20)
         delivered, rest = text[:cut], text[cut:]
-        if kind == "prefill" and delivered[-1].isspace():
-            rest = delivered[len(delivered.rstrip()) :] + rest
-        continuation = change(delivered.rstrip() if kind == "prefill" else delivered, rest, rng)
+        # A server is sent the partial answer without the white space at its end, and goes on with that.
+        seen = delivered.rstrip()
+        continuation = change(seen, delivered[len(seen) :] + rest, rng)
         if continuation is None:
             continue
         tally.cuts += 1

@@ -59,7 +59,7 @@ def joined(delivered: str, continuation: str, kind: StitchKind = "continue", siz
         ("It came to 1,", "000 at last.", "It came to 1,000 at last."),
         ("You find it on example.", "com, I think.", "You find it on example.com, I think."),
         ("This is the ", " last of them.", "This is the last of them."),
-        ("Line one.\n", "\nLine two.", "Line one.\n\nLine two."),
+        ("Line one.\n", "\n\nLine two.", "Line one.\n\nLine two."),
         ("1. Open the box.", "2. Close the box.", "1. Open the box.\n2. Close the box."),
         ("1. Open the box.\n2. Take", "2. Take the key.", "1. Open the box.\n2. Take the key."),
         ("1. One.\n2. Two.\n3. ", "1. One.\n2. Two.\n3. Three.", "1. One.\n2. Two.\n3. Three."),
