@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
+import time
 from typing import Any
 
 import pytest
@@ -20,12 +23,22 @@ NASTY = [
 ]
 
 
+def _lag_s() -> float:
+    """What a process loses to the others of the suite here and now: some starts of a bare Python."""
+    started_s = time.monotonic()
+    for _ in range(5):
+        subprocess.run([sys.executable, "-c", "import asyncio"], check=True)
+    return time.monotonic() - started_s
+
+
 def test_no_plan_makes_a_run_last_longer_than_its_time(cli: CommandLine) -> None:
-    ended = list(run_all(cli, NASTY, timeout_s=TIMEOUT_S, whole=known_answer(cli)))
+    whole = known_answer(cli)
+    slack_s = SLACK_S + _lag_s()
+    ended = list(run_all(cli, NASTY, timeout_s=TIMEOUT_S, whole=whole, slack_s=slack_s))
     assert [one.complaint for one in ended] == [""] * len(NASTY)
     assert all(one.exit_code in (3, 69) for one in ended)
     # All of them last as long as they may, and no longer.
-    assert all(TIMEOUT_S <= one.seconds <= TIMEOUT_S + SLACK_S for one in ended)
+    assert all(TIMEOUT_S <= one.seconds <= TIMEOUT_S + slack_s for one in ended)
 
 
 def test_the_random_plans_begin_with_every_kind_and_meet_every_server_that_hangs() -> None:

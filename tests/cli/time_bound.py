@@ -161,13 +161,15 @@ def known_answer(cli: CommandLine) -> str:
     return result.text.rstrip("\n")
 
 
-def run_all(cli: CommandLine, wanted: Sequence[Trial], *, timeout_s: float, whole: str) -> Iterator[Ended]:
-    """Run the trials, two at a time; in their order."""
+def run_all(
+    cli: CommandLine, wanted: Sequence[Trial], *, timeout_s: float, whole: str, slack_s: float = SLACK_S
+) -> Iterator[Ended]:
+    """Run the trials, two at a time; in their order. Each may last *timeout_s* and *slack_s*."""
     with ThreadPoolExecutor(2) as pool:
-        yield from pool.map(lambda trial: _run(cli, trial, timeout_s, whole), wanted)
+        yield from pool.map(lambda trial: _run(cli, trial, timeout_s, whole, slack_s), wanted)
 
 
-def _run(cli: CommandLine, trial: Trial, timeout_s: float, whole: str) -> Ended:
+def _run(cli: CommandLine, trial: Trial, timeout_s: float, whole: str, slack_s: float) -> Ended:
     arguments = ["--timeout", f"{timeout_s:g}", "--retries", "10", "--failure-plan", trial.plan, "--json"]
     with ExitStack() as stack:
         if trial.hang:
@@ -175,12 +177,12 @@ def _run(cli: CommandLine, trial: Trial, timeout_s: float, whole: str) -> Ended:
             arguments += ["--base-url", server.base_url, "--model", "m"]
         program = stack.enter_context(cli.start(*arguments, *trial.options, *ASKED))
         try:
-            result = program.wait(timeout_s + SLACK_S + _HANGS_S)
+            result = program.wait(timeout_s + slack_s + _HANGS_S)
         except ProgramTimeout as hanging:
-            return Ended(trial, -1, timeout_s + SLACK_S + _HANGS_S, f"hangs: {hanging}")
+            return Ended(trial, -1, timeout_s + slack_s + _HANGS_S, f"hangs: {hanging}")
     seconds = result.ended_at - result.started_at
     complaint = ""
-    if seconds > timeout_s + SLACK_S:
+    if seconds > timeout_s + slack_s:
         complaint = f"lasted {seconds - timeout_s:.2f} s longer than allowed"
     elif result.exit_code not in _EXIT_CODES:
         complaint = f"exit code {result.exit_code}: {result.errors[-300:]!r}"
