@@ -112,6 +112,12 @@ HARMLESS = [
 ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _first_client() -> None:
+    """The first client of a process loads certificates, which no deadline of a test should have to wait for."""
+    OpenAIBackend(base_url="http://127.0.0.1:9/v1", api_key=None)
+
+
 def parameters() -> Parameters:
     return Parameters(max_tokens=10)
 

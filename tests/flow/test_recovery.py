@@ -377,3 +377,11 @@ def test_where_the_breaker_ends_the_attempts_what_failed_is_told() -> None:
     assert result.report.error is not None
     assert result.report.error.message == "refused"
     assert "left alone for 10 s" in result.report.error.hint
+
+
+def test_tokens_of_text_that_may_have_more_of_them_than_were_named_are_estimated() -> None:
+    smiles = [TextDelta("😀", (TokenLogprob("😀", -0.1),)) for _ in range(3)]
+    backend = AskedBackend([[OPENED, *smiles], BROKE], answered("😀"))
+    result = run(backend, capabilities=PREFILL, parameters=Parameters(max_tokens=3))
+    assert (result.report.finish_reason, result.report.exit_code) == ("stop", 0)
+    assert len(backend.requests) == 2

@@ -61,7 +61,8 @@ class AnswerSoFar:
         """*delta* is handed on. The loop in which the text ends now, if one is found; each is told once."""
         texts = self._texts
         texts.append(delta.text)
-        if delta.tokens:
+        # A character of several tokens comes as one of them (llama.cpp names one for an emoji of three).
+        if delta.tokens and delta.text.isascii():
             self._tokens += len(delta.tokens)
         else:
             self._is_counted = False
