@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from contextlib import aclosing
 
 import pytest
@@ -15,6 +15,14 @@ from utils.resilience.breaker_policy import BreakerPolicy
 CLOSED, HALF_OPEN = BreakerState.CLOSED, BreakerState.HALF_OPEN
 POLICY = BreakerPolicy(failure_threshold=2, open_s=10.0, permit_s=5.0)
 NOW = 20.0
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_is_heard() -> Iterator[None]:
+    """Where the suite runs in the background of a shell, SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def admitted(breaker: Breaker, now: float = NOW) -> Permit:
