@@ -55,14 +55,14 @@ class AnswerSoFar:
     @property
     def counted_tokens(self) -> int | None:
         """How many tokens it has, if the server named every one of them."""
-        return self._tokens if self._is_counted else None
+        # A character of several tokens comes as one of them (llama.cpp names one for an emoji of three).
+        return self._tokens if self._is_counted and all(map(str.isascii, self._texts)) else None
 
     def add(self, delta: TextDelta) -> Loop | None:
         """*delta* is handed on. The loop in which the text ends now, if one is found; each is told once."""
         texts = self._texts
         texts.append(delta.text)
-        # A character of several tokens comes as one of them (llama.cpp names one for an emoji of three).
-        if delta.tokens and delta.text.isascii():
+        if delta.tokens:
             self._tokens += len(delta.tokens)
         else:
             self._is_counted = False
