@@ -15,9 +15,9 @@ from utils.failure_simulator import parse_plan
 from utils.run_context import Parameters
 
 RUNS: tuple[tuple[RunKind, int], ...] = (
-    *(("replayed", number) for number in range(9)),
-    *(("guarded", number) for number in range(2)),
-    *(("refused", number) for number in range(2)),
+    *(("replayed", number) for number in range(5)),
+    *(("guarded", number) for number in range(1)),
+    *(("refused", number) for number in range(1)),
 )
 QUESTION = Question("Name three rivers.", 0.7, 7, is_guarded=False)
 
@@ -53,9 +53,9 @@ def test_every_answer_with_failures_is_delivered_exactly_once(bench: Bench) -> N
     # Where the machine is busy, the time of a stall may be over before its place has come.
     plans = [verdict.plan for verdict in verdicts]
     assert sum(plan.injected for plan in plans) >= 0.75 * sum(plan.planned for plan in plans)
-    assert sum("replay" in verdict.strategies for verdict in verdicts) >= 5
-    assert sum("prefill" in verdict.strategies for verdict in verdicts) == 2
-    assert len({kind for verdict in verdicts for kind in verdict.plan.statistics().by_kind}) >= 8
+    assert sum("replay" in verdict.strategies for verdict in verdicts) >= 3
+    assert sum("prefill" in verdict.strategies for verdict in verdicts) == 1
+    assert len({kind for verdict in verdicts for kind in verdict.plan.statistics().by_kind}) >= 5
 
 
 @pytest.mark.parametrize("seed", [1, 6])
