@@ -242,7 +242,9 @@ class _Run:
             return
         from utils.render.recovery import recovery_summary
 
-        self._note(recovery_summary(report, injected=plan.injected))
+        self._note(
+            recovery_summary(report, injected=plan.injected, doubled=plan.statistics().by_kind.get("duplicate", 0))
+        )
         if plan.injected < plan.planned:
             self._note(f"the answer ended before {plan.planned - plan.injected} of the planned failures could happen")
 

@@ -62,7 +62,13 @@ class TargetChain:
         jitter = random.Random()  # noqa: S311 - when to come back, no secret
         # A probe that waits as long as it may for its first text must not lose its place before that.
         patience_s = settings.connect_timeout_s + (settings.first_token_timeout_s or _LONGEST_SILENCE_S)
-        policy = BreakerPolicy(permit_s=max(BreakerPolicy().permit_s, patience_s + 5.0))
+        usual = BreakerPolicy()
+        policy = BreakerPolicy(
+            permit_s=max(usual.permit_s, patience_s + 5.0),
+            # Whoever asks for so many attempts is to have them.
+            failure_threshold=max(usual.failure_threshold, settings.retries + 1),
+            minimum_calls=max(usual.minimum_calls, settings.retries + 2),
+        )
         self._states = TargetStates(policy, rng=jitter, store=self._store)
         self._prompt = f"{settings.system or ''}\n{prompt}"
         self.upstreams = tuple(self._upstream(target) for target in targets)

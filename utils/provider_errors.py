@@ -51,6 +51,10 @@ Scrub = Callable[[str], str]
 """Takes the user's key out of a text."""
 
 
+_KEY_BEGINNING = 12
+"""So many characters of a longer key are enough to be taken for it."""
+
+
 def key_scrubber(key: str | None) -> Scrub:
     """Replaces *key* by `[key]`, also percent-encoded, in other case, or broken by what a person does not see.
 
@@ -59,8 +63,10 @@ def key_scrubber(key: str | None) -> Scrub:
     bare_key = "".join(filter(_is_visible, key or ""))
     if not bare_key:
         return str
-    written = (f"(?:{re.escape(c)}|{''.join(f'%{b:02x}' for b in c.encode('utf-8', 'replace'))})" for c in bare_key)
-    pattern = re.compile("".join(written), re.IGNORECASE)
+    written = [f"(?:{re.escape(c)}|{''.join(f'%{b:02x}' for b in c.encode('utf-8', 'replace'))})" for c in bare_key]
+    # Servers shorten keys: the beginning of a long one goes, with what looks like the rest of it.
+    shown = _KEY_BEGINNING if len(bare_key) >= _KEY_BEGINNING + 4 else len(bare_key)
+    pattern = re.compile("".join(written) + "|" + "".join(written[:shown]) + r"[\w-]*", re.IGNORECASE)
 
     def scrub(text: str) -> str:
         places = [place for place, c in enumerate(text) if _is_visible(c)]

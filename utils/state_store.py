@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from utils.clock import Clock, monotonic
 from utils.embedded_model.spec import home_directory
 from utils.metrics.sketch import Sketch
+from utils.processes import is_running, process_start
 from utils.resilience.breaker_store import ProbePlace, SharedState, merged, with_failure
 from utils.state_file import StateFile, transaction
 
@@ -38,6 +39,8 @@ _FORGET_BREAKER_S = 3600.0
 _FORGET_ROW_S = 86400.0
 _FORGET_SKETCH_S = 90 * 86400.0
 _CLOCK_SKEW_S = 5.0
+_LONGEST_LEASE_S = 7200.0
+"""A probe may wait for as long as its own process allows; a later expiry was written before the clock was set back."""
 _HALF_LIFE_S = 86400.0
 """After a day, what a target did yesterday counts half."""
 _MAX_SKETCH_WEIGHT = 2000.0
@@ -149,14 +152,19 @@ class StateStore:
                     return ProbePlace(None)
                 connection.execute(
                     "DELETE FROM probes WHERE target = ? AND (expires_at <= ? OR expires_at > ?)",
-                    (key, now, now + ttl_s),
+                    (key, now, now + max(ttl_s, _LONGEST_LEASE_S)),
                 )
+                # A process that was killed gives nothing back.
+                for (token,) in connection.execute("SELECT token FROM probes WHERE target = ?", (key,)).fetchall():
+                    pid, _, start = token.partition("/")[0].partition(".")
+                    if pid.isdecimal() and not is_running(int(pid), start):
+                        connection.execute("DELETE FROM probes WHERE token = ?", (token,))
                 count, first = connection.execute(
                     "SELECT count(*), min(expires_at) FROM probes WHERE target = ?", (key,)
                 ).fetchone()
                 if count >= limit:
                     return ProbePlace(None, max(float(first) - now, 0.001))
-                token = os.urandom(8).hex()
+                token = f"{os.getpid()}.{process_start(os.getpid())}/{os.urandom(8).hex()}"
                 connection.execute("INSERT INTO probes VALUES (?, ?, ?)", (token, key, now + ttl_s))
             return ProbePlace(token)
 

@@ -274,3 +274,14 @@ def test_tokens_that_differ_from_the_text_do_not_pass_the_guard() -> None:
     run = play(sse(ahead), sse(delta("bob@example.com ok")), sse(finish("stop")), sse(DONE), rules=sample_rules())
     assert run.report.text == "Mail [EMAIL] ok"
     assert "bob" not in "".join(t.text for e in run.events if isinstance(e, TextDelta) for t in e.tokens)
+
+
+@pytest.mark.parametrize("told", [20, 16, 12])
+def test_the_beginning_of_a_key_in_an_error_is_not_shown(told: int) -> None:
+    from utils.provider_errors import key_scrubber
+
+    key = "sk-test-SECRETSECRET12345678"
+    scrub = key_scrubber(key)
+    assert scrub(f"bad key {key[:told]}... given") == "bad key [key]... given"
+    assert scrub(f"bad key {key} given") == "bad key [key] given"
+    assert scrub("sk-test- is a prefix") == "sk-test- is a prefix"

@@ -8,7 +8,15 @@ import pytest
 
 from tests.flow.harness import FlowRun, run_flow
 from tests.flow.test_flow import BROKE, OPENED, STOP, MockBackend, MockSource, text, types
-from utils.errors import AuthFailed, EmbeddedModelDied, RateLimited, RequestRefused, ServerFailure, Unreachable
+from utils.errors import (
+    AuthFailed,
+    EmbeddedModelDied,
+    FirstTokenTimeout,
+    RateLimited,
+    RequestRefused,
+    ServerFailure,
+    Unreachable,
+)
 from utils.events import (
     Adapted,
     BreakerChanged,
@@ -224,7 +232,7 @@ def test_an_open_breaker_is_told_and_the_next_target_asked_at_once() -> None:
     assert (change.target, change.before, change.after) == ("test-model at http://x/v1", "closed", "open")
     assert change.open_for_s == pytest.approx(10.0)
     assert result.report.metrics["breaker_changes"] == 1
-    assert types(result.events)[:4] == ["Retrying", "BreakerChanged", "Retrying", "FellBack"]
+    assert types(result.events)[:3] == ["Retrying", "BreakerChanged", "FellBack"]
 
 
 def test_a_server_that_asks_for_a_pause_is_asked_after_it_and_counts_as_healthy() -> None:
@@ -385,3 +393,38 @@ def test_tokens_of_text_that_may_have_more_of_them_than_were_named_are_estimated
     result = run(backend, capabilities=PREFILL, parameters=Parameters(max_tokens=3))
     assert (result.report.finish_reason, result.report.exit_code) == ("stop", 0)
     assert len(backend.requests) == 2
+
+
+def test_nobody_waits_for_an_attempt_that_the_breaker_will_refuse() -> None:
+    backend = AskedBackend(*[ServerFailure("503")] * 2)
+    result = run(backend, breaker=Breaker(failure_threshold=2, open_s=10.0), retries=9)
+    assert types(result.events) == ["Retrying", "BreakerChanged", "Aborted"]
+    assert result.report.metrics["attempts"] == 2
+    assert len(backend.requests) == 2
+
+
+def test_a_run_that_waits_too_little_says_nothing_about_the_target() -> None:
+    for deadline_s, failed in ((1.0, 0), (60.0, 1)):
+        breaker = Breaker()
+        run(MockBackend(FirstTokenTimeout("late")), breaker=breaker, retries=0, deadline_s=deadline_s)
+        assert breaker.statistics().failed == failed
+
+
+def test_a_continuation_that_proves_nothing_is_shown_and_flagged() -> None:
+    refusal = " I am sorry, but I cannot go on with that."
+    backend = AskedBackend([[OPENED, *text(PROSE[:20])], BROKE], answered(refusal))
+    result = run(backend, capabilities=WORDS)
+    assert result.report.exit_code == 0
+    assert [event.rule for event in result.events if isinstance(event, Flagged)] == ["unproved_seam"]
+
+
+def test_a_server_that_writes_nothing_when_it_is_asked_to_go_on_has_not_finished_the_answer() -> None:
+    nothing = [[OPENED], [STOP]]
+    result = run(AskedBackend([[OPENED, *text(PROSE[:20])], BROKE], nothing, nothing), capabilities=WORDS)
+    assert (result.report.exit_code, result.report.text) == (3, PROSE[:20])
+
+
+def test_why_another_target_answers_says_if_that_was_asked_for() -> None:
+    cause = AuthFailed("no", simulated=True)
+    result = run(MockBackend(cause), fallbacks=[other(MockBackend(answered("Hi")))])
+    assert last_of(result, FellBack).cause == "no (simulated)"

@@ -22,7 +22,8 @@ def report(*resumed: tuple[str, int], outcome: Outcome = "complete", **metrics: 
     [
         (report(), 0, None),
         (report(("replay", 3), outcome="incomplete"), 1, None),
-        (report(), 2, f"{START}2 simulated failures survived, before any text"),
+        (report(retries=2), 2, f"{START}2 simulated failures survived, all before any text"),
+        (report(), 2, f"{START}2 simulated failures survived, none of which needed another attempt"),
         (
             report(("replay", 26), ("replay", 4)),
             3,
@@ -39,3 +40,8 @@ def report(*resumed: tuple[str, int], outcome: Outcome = "complete", **metrics: 
 )
 def test_the_summary_claims_only_what_was_proved(given: RunReport, injected: int, expected: str | None) -> None:
     assert recovery_summary(given, injected=injected) == expected
+
+
+def test_an_answer_with_a_doubled_event_is_not_called_whole() -> None:
+    line = recovery_summary(report(), injected=2, doubled=1)
+    assert line == "the answer has ended (finish_reason stop), and 1 event of it came twice"

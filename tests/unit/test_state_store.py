@@ -475,14 +475,17 @@ def test_a_killed_process_loses_its_place_and_harms_no_file(path: Path) -> None:
         assert holder.stdout.readline() == "admitted\n"
         os.kill(holder.pid, signal.SIGKILL)
     assert path.with_name("state.sqlite3-wal").exists()
-    ahead = [31.0]
-    with opened(path, wall=lambda: time.time() + ahead[0]) as store:
-        place = store.acquire_probe("k", generation=1, limit=1, ttl_s=30.0)
-        assert place.token is None
-        assert 0.0 < place.wait_s <= 30.0
-        ahead[0] = 62.0
+    with opened(path, wall=lambda: time.time() + 31.0) as store:
         assert store.acquire_probe("k", generation=1, limit=1, ttl_s=30.0).token
         assert store.take_warning() is None
+
+
+def test_a_process_that_waits_longer_keeps_its_place_from_one_that_waits_less(path: Path) -> None:
+    with opened(path) as patient, opened(path) as hasty:
+        assert patient.acquire_probe("k", generation=1, limit=1, ttl_s=300.0).token
+        place = hasty.acquire_probe("k", generation=1, limit=1, ttl_s=30.0)
+        assert place.token is None
+        assert 30.0 < place.wait_s <= 300.0
 
 
 def test_a_copy_of_the_file_while_it_is_written_is_read_or_set_aside(path: Path, tmp_path: Path) -> None:

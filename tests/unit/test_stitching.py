@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from utils.errors import ResumeDiverged
@@ -69,7 +69,6 @@ def joined(delivered: str, continuation: str, kind: StitchKind = "continue", siz
         ("```py\n    retu", "    return 1\n```", "```py\n    return 1\n```"),
         ("| a | b |\n|---|---|\n| 1 | 2 |\n", "| 1 | 2 |\n", "| a | b |\n|---|---|\n| 1 | 2 |\n| 1 | 2 |\n"),
         ("断路器会在短时间内打开,然后", "在短时间内打开,然后再次闭合", "断路器会在短时间内打开,然后再次闭合"),
-        (PROSE, "", PROSE),
         ("", LATER, LATER),
     ],
 )
@@ -199,6 +198,7 @@ TEXT = st.lists(st.one_of(WORDS, st.text(max_size=4)), max_size=60).map(" ".join
 @given(delivered=TEXT, new=TEXT, repeat=st.integers(0, 80), kind=st.sampled_from(["prefill", "continue"]))
 def test_what_passes_is_an_end_of_the_continuation(delivered: str, new: str, repeat: int, kind: StitchKind) -> None:
     continuation = delivered[len(delivered) - min(repeat, len(delivered)) :] + new
+    assume(continuation or kind == "prefill")
     stitcher = Stitcher(delivered, kind)
     passed = shown([*stitcher.feed([TextDelta(continuation)] if continuation else []), *stitcher.finish()])
     assert stitcher.join is not None
@@ -277,3 +277,39 @@ def test_an_answer_that_loops_costs_no_more() -> None:
     loop = "ha " * 7000
     assert joined(loop, loop, size=64) == loop + loop
     assert joined("a" * 9000, "a" * 9000, size=64) == "a" * 18000
+
+
+def test_nothing_at_all_is_no_continuation_in_words_but_may_be_one_of_a_prefill() -> None:
+    asked = Stitcher(PROSE, "continue")
+    with pytest.raises(ResumeDiverged, match="wrote nothing"):
+        asked.finish()
+    prefilled = Stitcher(PROSE, "prefill")
+    assert prefilled.finish() == []
+
+
+STEPS = "".join(f"Step {n}: Press the red button.\n" for n in range(1, 9))
+REPEATED = [
+    *((STEPS, place) for place in (26, 40, 60, 61, 100)),
+    ('[{"a": 1},{"a": 1},{"a": 1},{"a": 2},{"a": 1}]', 20),
+    ("- Call Bob.\n- Pick up my laundry where I left it: at the shop\n- Call Bob about the car.\n", 14),
+    ("1. Go north.\n2. Continue where the path splits.\n3. Here are the remaining ingredients: salt.\n", 16),
+]
+
+
+@pytest.mark.parametrize(("text", "place"), REPEATED)
+@pytest.mark.parametrize("kind", ["prefill", "continue"])
+def test_a_text_that_repeats_itself_loses_nothing_when_it_is_exactly_continued(
+    text: str, place: int, kind: StitchKind
+) -> None:
+    stitcher = Stitcher(text[:place], kind)
+    kept = len(text[:place].rstrip())
+    passed = shown([*stitcher.feed([TextDelta(text[kept:])]), *stitcher.finish()])
+    assert text[:place] + passed == text
+
+
+def test_a_seam_without_a_repeat_is_known_as_unproved() -> None:
+    for continuation, is_unproved in (("and that was all of it.", True), (PROSE[-60:] + " And so on.", False)):
+        stitcher = Stitcher(PROSE, "continue")
+        stitcher.feed([TextDelta(continuation)])
+        stitcher.finish()
+        assert stitcher.is_unproved is is_unproved

@@ -26,6 +26,7 @@ _STRATEGIES = {
 _FLAGGED = {
     "refusal": "the model refused",
     "repetition": "the answer repeats itself",
+    "unproved_seam": "the server went on without the words that it was asked to repeat: read the text behind the cut",
 }
 
 

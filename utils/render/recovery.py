@@ -8,8 +8,10 @@ from utils.run_report import RunReport
 __all__ = ["recovery_summary"]
 
 
-def recovery_summary(report: RunReport, *, injected: int) -> str | None:
+def recovery_summary(report: RunReport, *, injected: int, doubled: int = 0) -> str | None:
     """One line about a complete answer that survived *injected* simulated failures; None if there is nothing to tell.
+
+    *doubled* of them sent an event twice, which nobody can tell from a text that says something twice.
 
     Only a replay proves that nothing is missing or there twice: each repeated character was compared.
     """
@@ -20,8 +22,10 @@ def recovery_summary(report: RunReport, *, injected: int) -> str | None:
     parts = [counted(injected, "simulated failure") + " survived"]
     if fallbacks := report.metrics.get("fallbacks"):
         parts.append(counted(fallbacks, "fallback"))
-    if not resumed:
-        parts.append("before any text")
+    if not resumed and not report.metrics.get("retries"):
+        parts.append("none of which needed another attempt")
+    elif not resumed:
+        parts.append("all before any text")
     else:
         parts.append(f"resumed {counted(len(resumed), 'time')}")
     if ways == {"replay"}:
@@ -29,4 +33,7 @@ def recovery_summary(report: RunReport, *, injected: int) -> str | None:
         parts.append(f"all {counted(chars, 'character')} received again were compared and left out")
     elif ways:
         parts.append("joined at the seam by its words: the server need not have written the same twice")
+    if doubled:
+        twice = counted(doubled, "event")
+        return f"the answer has ended (finish_reason {report.finish_reason}), and {twice} of it came twice"
     return f"the answer is whole (finish_reason {report.finish_reason}): {', '.join(parts)}"

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from operator import sub
 
-from utils.errors import BreakerOpen, ProviderError, RateLimited, Unreachable
+from utils.errors import BreakerOpen, FirstTokenTimeout, IdleTimeout, ProviderError, RateLimited, Unreachable
 from utils.events import BreakerChanged, Event, Finished, ReasoningDelta, TextDelta, Usage
 from utils.resilience.breaker import ChangeCause, Permit, Refused, StateChange
 from utils.resilience.limiter import Reservation, reservation_tokens
@@ -18,6 +18,9 @@ __all__ = ["Attempt", "prompt_chars"]
 
 _MAX_GAPS = 128
 """Gaps that one attempt adds to what is known of its target, spread evenly over its answer."""
+
+_PATIENCE_S = 10.0
+"""A target that is silent for less has not failed."""
 
 _REASONS = {
     ChangeCause.FAILURES_IN_A_ROW: "too many failures in a row",
@@ -178,7 +181,7 @@ class Attempt:
                 permit.cool_down(now, error.retry_after_s)
                 if limiter is not None:
                     limiter.pause(now, error.retry_after_s or 0.0)
-            elif error.is_target_failure:
+            elif error.is_target_failure and not _is_impatience(error, self.request):
                 permit.fail(now, retry_after_s=error.retry_after_s)
             else:
                 permit.release(now)
@@ -225,6 +228,13 @@ class Attempt:
         for change in breaker.changes_since(self._breaker_generation):
             self._breaker_generation = change.generation
             self.request.context.emit(_told(self.upstream.target.name, change))
+
+
+def _is_impatience(error: ProviderError, request: Request) -> bool:
+    """Whether only this run's short deadlines say that the target failed; others may be content to wait."""
+    deadlines = request.deadlines
+    limit_s = {FirstTokenTimeout: deadlines.first_token_s, IdleTimeout: deadlines.idle_s}.get(type(error))
+    return limit_s is not None and limit_s < _PATIENCE_S
 
 
 def _told(target: str, change: StateChange) -> BreakerChanged:

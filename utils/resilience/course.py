@@ -16,6 +16,7 @@ from utils.events import (
     Event,
     FellBack,
     Finished,
+    Flagged,
     Interrupted,
     Resumed,
     ResumeStrategy,
@@ -32,7 +33,7 @@ from utils.resilience.continuation import (
 )
 from utils.resilience.loop_guard import Loop, resampled
 from utils.resilience.resume import Replay
-from utils.resilience.retry_policy import AttemptBudget, FallBack, GiveUp, Resume, RetryPolicy, decide
+from utils.resilience.retry_policy import AttemptBudget, Decision, FallBack, GiveUp, Resume, Retry, RetryPolicy, decide
 from utils.resilience.retry_policy import Capabilities as Ways
 from utils.resilience.stitching import Stitcher
 from utils.resilience.upstream import Upstream
@@ -145,8 +146,10 @@ class Course:
         self._stopped_s = None
         if self.way != "replay":
             self.answer.is_original = False
-        resumed = Resumed(self.way, self.number, gap_s, joiner.overlap_chars)
-        return [*passed[:place], resumed, *passed[place:]]
+        seam: list[Event] = [Resumed(self.way, self.number, gap_s, joiner.overlap_chars)]
+        if self.way == "continue" and isinstance(joiner, Stitcher) and joiner.is_unproved:
+            seam.append(Flagged("unproved_seam", self.answer.chars, self.answer.chars))
+        return [*passed[:place], *seam, *passed[place:]]
 
     def refusal(self, error: RequestRefused) -> ProviderError:
         """What it means that the server refuses the request: if only this way of going on, another one may do."""
@@ -182,9 +185,51 @@ class Course:
 
     def after(self, cause: ProviderError, now: float) -> FellBack | Retrying | Aborted:
         """Decide what follows *cause*, and go there. After `FellBack` with text, `learn` what the new target allows."""
+        upstream = self.upstream
+        decision = self._decision(cause, now)
+        left_alone_s = upstream.breaker.statistics(now).retry_after_s or 0.0
+        if isinstance(decision, Retry | Resume) and decision.delay_s < left_alone_s:
+            # Our own failures have opened it: nobody should wait for an attempt that will be refused.
+            self._last_cause = cause
+            cause = BreakerOpen(
+                f"{upstream.target.name} has failed too often and is left alone for {left_alone_s:.0f} s more",
+                hint="run again then, or name another target with --fallback",
+                retry_after_s=left_alone_s,
+            )
+            decision = self._decision(cause, now)
+        if isinstance(decision, GiveUp):
+            before = self._last_cause
+            if isinstance(cause, BreakerOpen) and before is not None:
+                # What the failures were says more.
+                before.hint = cause.message
+                return Aborted(before)
+            if decision.hint and not cause.simulated:
+                cause.hint = decision.hint
+            return Aborted(cause)
+        self._last_cause = cause
+        self.number += 1
+        if isinstance(decision, FallBack):
+            self._place += 1
+            self.tries, self._resumes, self._in_vain, self._last_cause = 1, 0, set(), None
+            self.way = decision.strategy or "restart"
+            self._capabilities = self.upstream.capabilities
+            if self.answer:
+                self.answer.is_original = False
+            why = f"{cause.message} (simulated)" if cause.simulated else cause.message
+            return FellBack(upstream.target.name, self.upstream.target.name, why)
+        self.way = "restart"
+        if isinstance(decision, Resume):
+            self.way = decision.strategy
+        if not isinstance(cause, ResumeDiverged):
+            self.tries += 1
+            self._resumes += isinstance(decision, Resume)
+            upstream.budget.spend(now)
+        return Retrying(self.number, decision.delay_s, cause)
+
+    def _decision(self, cause: ProviderError, now: float) -> Decision:
         upstream, following = self.upstream, self._following
         context = self.request.context
-        decision = decide(
+        return decide(
             cause,
             attempt=self.tries,
             shown_chars=self.answer.chars,
@@ -201,33 +246,6 @@ class Course:
             policy=self._policy,
             rng=self._rng,
         )
-        if isinstance(decision, GiveUp):
-            before = self._last_cause
-            if isinstance(cause, BreakerOpen) and before is not None:
-                # Our own failures have opened it: what they were says more.
-                before.hint = cause.message
-                return Aborted(before)
-            if decision.hint and not cause.simulated:
-                cause.hint = decision.hint
-            return Aborted(cause)
-        self._last_cause = cause
-        self.number += 1
-        if isinstance(decision, FallBack):
-            self._place += 1
-            self.tries, self._resumes, self._in_vain, self._last_cause = 1, 0, set(), None
-            self.way = decision.strategy or "restart"
-            self._capabilities = self.upstream.capabilities
-            if self.answer:
-                self.answer.is_original = False
-            return FellBack(upstream.target.name, self.upstream.target.name, cause.message)
-        self.way = "restart"
-        if isinstance(decision, Resume):
-            self.way = decision.strategy
-        if not isinstance(cause, ResumeDiverged):
-            self.tries += 1
-            self._resumes += isinstance(decision, Resume)
-            upstream.budget.spend(now)
-        return Retrying(self.number, decision.delay_s, cause)
 
     def may_cut(self) -> bool:
         """Whether an answer that repeats itself can go on from before its loop."""

@@ -78,6 +78,9 @@ def find_join(delivered: DeliveredText, start: str, kind: StitchKind, *, is_end:
     *is_end*: nothing follows. None is returned only while *start* keeps repeating delivered text, so at most about as
     much as was delivered is ever held.
     """
+    if kind == "prefill":
+        # Such a server goes on where it is told to; what looks like a repeat is an answer that repeats itself.
+        return Join("plain", _shared_space(delivered.trailing, start))
     known = preamble_end(start)
     wrapper, after = _unwrapped(delivered, start, known)
     for offset in sorted({known, after}):
@@ -95,13 +98,15 @@ def find_join(delivered: DeliveredText, start: str, kind: StitchKind, *, is_end:
         if not is_end and weight(rest) >= _SURELY_SEEN_WEIGHT and _may_grow(delivered, rest):
             return None
         overlap = _overlap(delivered, start[offset:], kind, is_end=is_end, is_unsure=is_unsure)
-        if overlap is not None:
+        # Behind words that may be new text only all that was asked for proves a repeat: lists and tables say the same
+        # things again and again.
+        if overlap is not None and (not is_unsure or closing == "```" or overlap >= len(delivered.asked)):
             return _repeated(delivered, start, offset, overlap, closing)
     if after or known:
         cut = after or known
         cut += _shared_space(delivered.trailing, start[cut:])
         return Join("preamble", cut, 0, _missing_space(delivered, start[cut:], is_new_turn=True), wrapper)
-    if kind == "prefill" or delivered.trailing:
+    if delivered.trailing:
         # It was not sent to the server, which may begin with it.
         return Join("plain", _shared_space(delivered.trailing, start))
     return Join("plain", 0, inserted=_missing_space(delivered, start, is_new_turn=False))

@@ -36,10 +36,11 @@ _APOLOGY = r"(?:(?:sorry|apologies|I\ apologi[sz]e|my\ apologies)\b[^.:\n]{0,60}
 _ENGLISH = rf"""
     {_INTERJECTION}*{_APOLOGY}?{_INTERJECTION}?
     (?:
-        here(?:['\u2019]s|\ is|\ are)\b[^.:\n]{{0,40}}\b(?:continu\w+|rest|remainder|remaining)\b[^:\n]{{0,80}}:
+        here(?:['\u2019]s|\ is|\ are)\b[^.:\n]{{0,40}}\b(?:continu\w+|rest|remainder)\b[^:\n]{{0,80}}:
       | (?:I(?:['\u2019]ll|\ will)\ |let\ me\ |let['\u2019]s\ )?
         (?:continu(?:e|ing)|pick(?:ing)?\ up|resum(?:e|ing))\ (?:from\ )?
-        (?:exactly\ |right\ )?(?:where|the\ (?:text|answer|response)|my\ )[^:.\n]{{0,60}}(?::|\.{{1,3}}(?=\s)|…|\n)
+        (?:exactly\ |right\ )?(?:where\ (?:I|we|you|it|the\ text)\b|the\ (?:text|answer|response)\b)
+        [^:.\n]{{0,60}}(?::|\.{{1,3}}(?=\s)|…|\n)
       | [\[(]continu(?:ed|ing|ation)[^\])\n]{{0,40}}[\])]
       | continu(?:ed|ing|ation)(?::|\s*(?:\.{{3}}|…))
     )

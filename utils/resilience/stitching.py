@@ -61,6 +61,11 @@ class Stitcher:
         return self.join is not None
 
     @property
+    def is_unproved(self) -> bool:
+        """Whether the continuation repeated nothing by which its place could be told."""
+        return self.join is not None and not self.join.overlap_chars
+
+    @property
     def overlap_chars(self) -> int:
         """How much of the delivered text was received again and dropped."""
         return self.join.overlap_chars if self.join else 0
@@ -102,6 +107,11 @@ class Stitcher:
         if self._is_finished:
             return []
         self._is_finished = True
+        if self._kind == "continue" and self.join is None and not self._held_chars:
+            raise ResumeDiverged(
+                "the server was asked to go on with the answer and wrote nothing",
+                hint="the answer is not whole; run again",
+            )
         passed: list[Event] = []
         if self.join is None:
             passed += self._decided(self._text(), is_end=True)
