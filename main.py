@@ -64,6 +64,7 @@ COMMANDS = {
     "run": ("commands.run", "Ask the model and stream its answer (the default command)."),
     "guard": ("commands.guard", "Filter any stream of bytes: hide keys and personal data while it flows."),
     "rules": ("commands.rules", "List guard packs and what each rule costs; test rules."),
+    "history": ("commands.history", "List, show, compare, export or forget earlier runs."),
     "model": ("commands.model", "Show, fetch, verify or remove the embedded model."),
     "doctor": ("commands.doctor", "Show what works here, what does not, and what to do about it."),
 }

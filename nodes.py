@@ -51,6 +51,8 @@ class RunInput:
     system: str | None = field(default=None, repr=False)
     parameters: Parameters = field(default_factory=Parameters)
     deadlines: Deadlines = field(default_factory=Deadlines)
+    guard_figures: GuardFigures = field(default_factory=GuardFigures, repr=False)
+    """What the guards of this run report; filled while it runs."""
 
 
 class Shared(TypedDict, total=False):
@@ -94,9 +96,10 @@ class PromptProcessor(ValidatedNode[Any, Request]):
         self._on_finding = on_finding
 
     def prep(self, shared: Shared) -> tuple[RunInput, GuardFigures]:
-        """Read the input of the run, and start its guard figures."""
-        shared["guard_figures"] = figures = GuardFigures()
-        return shared["run_input"], figures
+        """Read the input of the run, and where its guard figures go."""
+        run_input = shared["run_input"]
+        shared["guard_figures"] = run_input.guard_figures
+        return run_input, run_input.guard_figures
 
     def validate_input(self, prep_res: tuple[RunInput, GuardFigures]) -> RunInput:
         """Raise what the prompt guard objects to; what only a reader should know becomes a figure and an event."""

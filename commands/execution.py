@@ -37,7 +37,18 @@ if TYPE_CHECKING:
 
 __all__ = ["execute"]
 
-_NOT_SETTINGS = ("prompt", "prompt_option", "allow_secrets", "mode", "quiet", "raw", "config", "no_fallback")
+_NOT_SETTINGS = (
+    "no_log",
+    "report_file",
+    "prompt",
+    "prompt_option",
+    "allow_secrets",
+    "mode",
+    "quiet",
+    "raw",
+    "config",
+    "no_fallback",
+)
 _SETTING_NAMES = {
     "timeout": "timeout_s",
     "first_token_timeout": "first_token_timeout_s",
@@ -144,6 +155,8 @@ class _Run:
         from utils.resilience.adapting import Adaptation
         from utils.resilience.resilient_stream import Opener
         from utils.resilience.retry_policy import RetryPolicy
+        from utils.run_keeper import RunKeeper
+        from utils.version import VERSION
 
         settings, choice, started_s = self._settings, self._choice, self._started_s
         loop = asyncio.get_running_loop()
@@ -176,6 +189,14 @@ class _Run:
         )
         for sink in sinks:
             context.add_listener(sink.handle)
+        report_file = self._options["report_file"]
+        keeper = RunKeeper(
+            settings,
+            version=VERSION,
+            target=choice.target,
+            model_requested=choice.model_requested,
+            report_path=Path(report_file) if report_file else None,
+        )
         open_servers: list[TargetChain | OpenAIBackend] = [chain]
         try:
             judge = guards.judge()
@@ -199,14 +220,17 @@ class _Run:
                 self._say_first(prompt)
                 if choice.fell_back is not None:
                     context.emit(choice.fell_back)
+                keeper.begin(prompt.text)
                 report = await run_streaming_graph(graph, run_input, recorder)
                 for sink in sinks:
                     if not (isinstance(context.stopped, OutputClosed) and report.error is None):
                         sink.finish(report)
-            self._note(chain.remember())
+            self._note(chain.remember(), keeper.verdict_line(report))
+            self._note(*keeper.finish(report, recorder, run_input.guard_figures, prompt.text))
         finally:
             for sink in sinks:
                 sink.close()
+            keeper.close()
             for server in open_servers:
                 await server.aclose()
         self._say_last(report)
@@ -287,6 +311,8 @@ def _flags(options: Mapping[str, Any]) -> dict[str, object]:
     flags = {_SETTING_NAMES.get(name, name): value for name, value in options.items() if name not in _NOT_SETTINGS}
     if options["no_fallback"]:
         flags["fallback_to_embedded"] = False
+    if options["no_log"] is not None:
+        flags["log"] = not options["no_log"]
     return flags
 
 

@@ -148,6 +148,10 @@ def _flag(section: str, *args: Any, **kwargs: Any) -> Callable[[F], F]:
     help="Let deadlines, hedging, the order of targets and the cutting of loops follow what was observed.",
 )
 @_flag("Output", "--monitor-performance", help="Show latency, throughput and quality, live and at the end.")
+@_option("Output", "--slo", metavar="SPEC", help="Say whether the run met objectives such as ttft=0.5,tpot=0.05.")
+@_option("Output", "--report", "report_file", metavar="FILE", help="Write an HTML page about the run.")
+@_flag("Output", "--no-log/--log", "no_log", help="Leave no row in the history.")
+@_flag("Output", "--log-text", help="Keep prompt and answer in the history, cleaned of personal data and keys.")
 @_option("Output", "--json", "mode", flag_value="json", help="Print one JSON object at the end.")
 @_option("Output", "--events", "mode", flag_value="events", help="Print every event as a JSON line.")
 @_option("Output", "-q", "--quiet", is_flag=True, help="Only the answer, errors, and who answers instead.")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from utils.guardrails.guard import Guard
+from utils.guardrails.hold_log import HoldLog
 from utils.guardrails.moderation import ModerationPolicy, ModerationStatistics, RemoteClassifier
 from utils.guardrails.prompt_guard import Finding
 from utils.guardrails.redactor import GuardStatistics, Redactor
@@ -56,10 +57,16 @@ class GuardFigures:
         """The first one judges the answer, unless an endpoint does."""
         self.moderation: ModerationStatistics | None = None
         self.violations: list[Violation] = []
+        self.hold: HoldLog | None = None
+        """What text waited in the guard; filled while the answer comes. Not part of the JSON object: see the record."""
 
     def take(self, answer: GuardStatistics, reasoning: GuardStatistics | None) -> None:
         """Receive the final figures of the output guard."""
         self.answer, self.reasoning = answer, reasoning
+
+    def take_hold(self, log: HoldLog) -> None:
+        """Receive the log of the answer's guard, which fills as the answer comes."""
+        self.hold = log
 
     def take_moderation(self, figures: ModerationStatistics) -> None:
         """Receive the final figures of the endpoint's judgements."""
@@ -124,7 +131,14 @@ class AnswerGuard:
                 on_statistics=figures.take_moderation,
             )
         clock = request.context.clock
-        return guarded(stream, answer, reasoning_factory=reasoning, clock=clock, on_statistics=figures.take)
+        return guarded(
+            stream,
+            answer,
+            reasoning_factory=reasoning,
+            clock=clock,
+            on_statistics=figures.take,
+            on_hold=figures.take_hold,
+        )
 
     def _redactor(self) -> Redactor:
         return Redactor(self._policy.rules or _NO_RULES)

@@ -197,6 +197,12 @@ class Settings(BaseModel):
     adaptive: bool = Field(default=False, description="true or false")
     """Deadlines, hedging, the order of the targets and the cutting of loops follow what was observed."""
     monitor_performance: bool = Field(default=False, description="true or false")
+    slo: str | None = Field(default=None, description="objectives such as 'ttft=0.5,tpot=0.05'")
+    """What a run has to reach; see `utils.metrics.slo`."""
+    log: bool = Field(default=True, description="true or false")
+    """Whether the run gets a row in the history."""
+    log_text: bool = Field(default=False, description="true or false")
+    """Whether that row holds prompt and answer, what the packs pii and secrets hide left out."""
     prompt_limit_chars: int = Field(
         default=1_000_000, ge=1, le=100_000_000, description="a whole number from 1 to 100000000"
     )

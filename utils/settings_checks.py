@@ -54,6 +54,10 @@ def check(
     if "failure_seed" in typed and not are_simulated:
         hint = "add --simulate-failures or --failure-plan SPEC"
         problems["failure_seed"] = f"--failure-seed {shown(values['failure_seed'])} has no failures to choose", hint
+    slo = given.get("slo")
+    if slo is not None and isinstance(slo.value, str) and "slo" not in problems:
+        if (problem := _slo_problem(slo, slo.value)) is not None:
+            problems["slo"] = problem
     forms = [name for name in _FORMS if values.get(name) is not None]
     if len(forms) > 1:
         places = " and ".join(given[name].place for name in forms)
@@ -118,6 +122,16 @@ def _plan_problem(plan: Given, text: str, secrets: list[str]) -> Problem | None:
         # It quotes pieces of the plan, and a piece of a key cannot be recognised as one.
         if mask_key_like(text, secrets) != text:
             return f"{plan.place} holds what looks like a key", "write failures, such as refused, cut@40%, ok"
+        return error.message, error.hint
+    return None
+
+
+def _slo_problem(slo: Given, text: str) -> Problem | None:
+    from utils.metrics.slo import parse_slo
+
+    try:
+        parse_slo(text, name=slo.place)
+    except UsageProblem as error:
         return error.message, error.hint
     return None
 

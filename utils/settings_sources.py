@@ -64,7 +64,11 @@ _FLAGS = {
     "guardrails": "--enable-guardrails",
     "validators": "--validate",
 }
-_FLAGS_WHEN_FALSE = {"guardrails": "--disable-guardrails", "fallback_to_embedded": "--no-fallback"}
+_FLAGS_WHEN_FALSE = {
+    "guardrails": "--disable-guardrails",
+    "fallback_to_embedded": "--no-fallback",
+    "log": "--no-log",
+}
 
 _URL_HINT = "for example http://localhost:8080/v1"
 _TOML_POSITION = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)\s*$")

@@ -1,7 +1,7 @@
 """What the processes of a user remember together on one machine, in a small SQLite file.
 
 It holds the shared state of breakers (`BreakerStore`) and latency sketches per target, under digests of their names.
-It never raises: see `StateFile` for what happens to a file that cannot be used.
+It never raises: see `DatabaseFile` for what happens to a file that cannot be used.
 
 Instants in the file are wall-clock seconds; a row from the future was written before the clock was set back, and
 counts as unknown.
@@ -16,23 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from utils.clock import Clock, monotonic
+from utils.database_file import DatabaseFile, FileKind, transaction
 from utils.embedded_model.spec import home_directory
 from utils.metrics.sketch import Sketch
 from utils.processes import is_running, process_start
 from utils.resilience.breaker_store import ProbePlace, SharedState, merged, with_failure
-from utils.state_file import StateFile, transaction
 
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["STATE_VARIABLE", "StateStore", "state_path"]
+__all__ = ["STATE_VARIABLE", "StateStore", "state_directory", "state_path"]
 
 STATE_VARIABLE = "KAYGRAPH_STATE_DIR"
 
 _APPLICATION = "kaygraph-streaming-llm"
-_APPLICATION_ID: Final = 0x4B475354
-"""In the header of the file, so that nobody else's database is taken for ours."""
-_SCHEMA_VERSION: Final = 1
 
 _FORGET_BREAKER_S = 3600.0
 """A target that nobody has written about for so long is as good as unknown."""
@@ -57,26 +54,39 @@ CREATE TABLE sketches (
     PRIMARY KEY (target, figure)
 ) WITHOUT ROWID;
 """
+_KIND: Final = FileKind(
+    name="state file",
+    application_id=0x4B475354,
+    migrations=(_SCHEMA,),
+    consequence="this run remembers targets by itself",
+)
 _BREAKER_COLUMNS = (
     "written_at, generation, is_open, open_until, consecutive_opens, cooldown_until, failures_in_a_row, failures_until"
 )
 
 
-def state_path(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The state file: in `$KAYGRAPH_STATE_DIR`, else in our directory in `$XDG_STATE_HOME` or `~/.local/state`.
+def state_directory(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Where files live that are no settings and no cache: `$KAYGRAPH_STATE_DIR`, else our directory in
+    `$XDG_STATE_HOME` or `~/.local/state`.
 
     Empty variables count as unset, and by the XDG specification a relative XDG_STATE_HOME too. None without a home
     directory. Creates nothing.
     """
     if chosen := environ.get(STATE_VARIABLE):
-        return Path(chosen).absolute() / "state.sqlite3"
+        return Path(chosen).absolute()
     base = environ.get("XDG_STATE_HOME", "")
     if not os.path.isabs(base):
         home = home_directory(environ)
         if home is None:
             return None
         base = os.path.join(home, ".local", "state")
-    return Path(base, _APPLICATION, "state.sqlite3")
+    return Path(base, _APPLICATION)
+
+
+def state_path(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The state file; None without a home directory."""
+    directory = state_directory(environ)
+    return None if directory is None else directory / "state.sqlite3"
 
 
 class StateStore:
@@ -87,14 +97,7 @@ class StateStore:
 
     def __init__(self, path: Path, *, wall: Clock = time.time, clock: Clock = monotonic) -> None:
         self._wall = wall
-        self._file = StateFile(
-            path,
-            schema=_SCHEMA,
-            application_id=_APPLICATION_ID,
-            version=_SCHEMA_VERSION,
-            on_open=self._prune,
-            clock=clock,
-        )
+        self._file = DatabaseFile(path, _KIND, on_open=self._prune, clock=clock)
 
     def __enter__(self) -> StateStore:
         return self

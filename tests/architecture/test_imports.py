@@ -40,7 +40,7 @@ IMPORTERS = {
     "llguidance": {"utils/validation/structured.py"},
 }
 
-STANDARD_IMPORTERS = {"sqlite3": {"utils/state_file.py"}}
+STANDARD_IMPORTERS = {"sqlite3": {"utils/database_file.py"}}
 """Parts of the standard library that open something: each has its importers too."""
 
 LOCKED = {"utils/resilience/breaker.py", "utils/resilience/breaker_changes.py", "utils/resilience/target_states.py"}
@@ -102,7 +102,7 @@ EDGES = (
     "utils.settings",
     "utils.failure_simulator",
     "utils.diagnosis",
-    "utils.state_file",
+    "utils.database_file",
     "utils.state_store",
 )
 

@@ -19,6 +19,7 @@ from utils.resilience.resilient_stream import Opener
 from utils.resilience.upstream import Upstream
 from utils.run_context import EMBEDDED, Target
 from utils.settings import Settings
+from utils.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -101,6 +102,7 @@ def test_decisions_are_all_listed() -> None:
 def test_the_version_is_one() -> None:
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert f'version = "{main.VERSION}"' in project
+    assert main.VERSION == VERSION
     assert f"## {main.VERSION}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 

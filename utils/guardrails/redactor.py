@@ -44,6 +44,7 @@ __all__ = [
     "GuardStatistics",
     "Redactor",
     "RuleFindings",
+    "cleaned",
 ]
 
 HELD_CHARS_MAX = 4096
@@ -385,3 +386,20 @@ class Redactor:
         self._flush_text()
         events, self._events = self._events, []
         return events
+
+
+def cleaned(text: str, rules: RuleSet) -> str:
+    """The finished *text* as a reader would get it: what *rules* hide is replaced. A rule that blocks ends it."""
+    redactor = Redactor(rules)
+    shown: list[str] = []
+    for event in (*redactor.feed(text), *redactor.finish()):
+        match event:
+            case TextDelta():
+                shown.append(event.text)
+            case Redacted():
+                shown.append(event.replacement)
+            case Blocked():
+                break
+            case _:
+                pass
+    return "".join(shown)

@@ -23,6 +23,7 @@ from utils.events import (
     TokenLogprob,
 )
 from utils.guardrails.findings import FindingAction
+from utils.guardrails.hold_log import HoldLog
 from utils.guardrails.hold_time import HoldTime
 from utils.guardrails.redactor import Guard, GuardEvent, GuardStatistics
 from utils.run_context import EventStream
@@ -40,11 +41,13 @@ async def guarded(
     reasoning_factory: Callable[[], Guard] | None = None,
     clock: Clock | None = None,
     on_statistics: OnStatistics | None = None,
+    on_hold: Callable[[HoldLog], None] | None = None,
 ) -> AsyncGenerator[Event, None]:
     """Pass *stream* on with its answer and its reasoning guarded, each by a guard of its own.
 
     *reasoning_factory* makes the reasoning's guard if it is to be another one. With a *clock* the figures say how long
-    text was held. They also say what each rule's findings led to (`RuleFindings.action`).
+    text was held, and *on_hold* is given the log of it at the start (it fills as the answer comes). They also say what
+    each rule's findings led to (`RuleFindings.action`).
 
     Order: other events pass at once; they never overtake released text, and held text stays held, also across
     `Interrupted` and `Resumed`, so a secret that a failure cuts in half is still caught. `Retrying` begins the
@@ -61,6 +64,8 @@ async def guarded(
     (of one that was not, whoever opened *stream* closes it); *on_statistics* is called once, at the very end.
     """
     guards = _Guards(redactor_factory, reasoning_factory or redactor_factory, clock)
+    if on_hold is not None and guards.hold_log is not None:
+        on_hold(guards.hold_log)
     try:
         async with contextlib.aclosing(stream):
             async for event in stream:
@@ -101,12 +106,19 @@ class _Channel:
 
     def finish(self, *, is_cut: bool) -> list[GuardEvent]:
         events = self.guard.finish(is_cut=is_cut)
-        self._note_end()
+        if self._hold is not None:
+            self._hold.note_end(events)
         return events
 
     def cancel(self) -> None:
         self.guard.cancel()
-        self._note_end()
+        if self._hold is not None:
+            self._hold.note_end()
+
+    @property
+    def hold_log(self) -> HoldLog | None:
+        """What waited in it; None if nobody measured."""
+        return self._hold.log if self._hold is not None else None
 
     def statistics(self) -> GuardStatistics:
         figures = self.guard.statistics()
@@ -116,10 +128,6 @@ class _Channel:
             return dataclasses.replace(figures, findings=findings)
         mean_s = hold.mean_s(figures.seen_chars)
         return dataclasses.replace(figures, findings=findings, held_mean_s=mean_s, held_max_s=hold.longest_s)
-
-    def _note_end(self) -> None:
-        if self._hold is not None:
-            self._hold.note_end()
 
 
 class _Guards:
@@ -134,6 +142,11 @@ class _Guards:
         self._reasoning: _Channel | None = None
         self._blanked: list[TokenLogprob] = []
         """Tokens of text that was not released with them, without their texts."""
+
+    @property
+    def hold_log(self) -> HoldLog | None:
+        """What waited in the answer's guard."""
+        return self._answer.hold_log
 
     def step(self, event: Event) -> tuple[list[Event], TerminalEvent | None]:
         """What to pass on for *event*, and the terminal event if this is the end."""

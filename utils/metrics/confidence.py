@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -102,6 +102,10 @@ class ConfidenceLog:
             for token in tokens:
                 self._logprobs.append(token.logprob)
                 self._places.append(place)
+
+    def placed(self) -> Iterator[tuple[int, float]]:
+        """(place of its delta in the text shown, probability) of each token, in order."""
+        return zip(self._places, map(probability, self._logprobs), strict=True)
 
     def as_json(self, chars: int) -> dict[str, Any] | None:
         """The `confidence` part of the quality report on a text of *chars* characters; None without logprobs."""

@@ -16,7 +16,7 @@ from array import array
 from bisect import bisect_right
 from collections import deque
 from dataclasses import asdict
-from itertools import islice, pairwise
+from itertools import accumulate, islice, pairwise
 from typing import Any, assert_never
 
 from utils.events import (
@@ -39,6 +39,7 @@ from utils.events import (
     TokenLogprob,
     Usage,
 )
+from utils.guardrails.hold_log import HoldLog
 from utils.metrics.confidence import ConfidenceLog, probability
 from utils.metrics.definitions import DEFINITIONS
 from utils.metrics.event_log import EventLog
@@ -46,6 +47,7 @@ from utils.metrics.percentiles import summarize
 from utils.metrics.quality import Repetition, has_open_fence
 from utils.metrics.snapshot import Snapshot, StreamState
 from utils.metrics.token_count import TokenCount, TokenCounter
+from utils.metrics.token_log import TokenLog, token_log
 from utils.metrics.transcript import Transcript
 
 __all__ = ["DEFINITIONS", "MAX_SAMPLES", "Recorder"]
@@ -74,7 +76,8 @@ class Recorder:
         self.opened: Opened | None = None
         """The newest attempt that reached its first data event."""
 
-        self._started_s = started_s
+        self.started_s = started_s
+        """The start of the run, in seconds of its clock."""
         self._state: StreamState = "waiting"
         self._target: str | None = None
         self._model: str | None = None
@@ -96,6 +99,8 @@ class Recorder:
         self._chunks_with_logprobs = 0
         self._longest_gap_s: float | None = None
         self._gaps = array("d")
+        self._starts = array("q")
+        """Where each chunk begins in the text shown."""
         self._recent_at: deque[float] = deque(maxlen=_RECENT_CHUNKS)
         self._recent_tokens: deque[tuple[TokenLogprob, ...]] = deque(maxlen=_RECENT_CHUNKS)
         self._counts = dict.fromkeys(
@@ -127,7 +132,7 @@ class Recorder:
                 self._attempt_reasoning_s = now
             self._state = "streaming"
             return
-        self._event_log.add(event, now - self._started_s)
+        self._event_log.add(event, now - self.started_s)
         match event:
             case Redacted():
                 self._counts["redactions"] += not self._continues(event)
@@ -191,6 +196,8 @@ class Recorder:
                 self._gaps.append(gap)
         self._last_delta_s = self._last_text_s = now
         self._state = "streaming"
+        if self._chunks < MAX_SAMPLES:
+            self._starts.append(self._transcript.chars)
         self._chunks += 1
         tokens = event.tokens
         self._recent_at.append(now)
@@ -250,6 +257,17 @@ class Recorder:
         """The inter-chunk latencies in seconds, in order: the first 131,072."""
         return tuple(self._gaps)
 
+    def token_log(self, hold: HoldLog | None = None) -> TokenLog:
+        """A record for each token (each chunk, where the server named no tokens): the first 131,072.
+
+        *hold*: the guard's log of what waited, whose positions are those of the text shown.
+        """
+        first_s = self._first_delta_s
+        if first_s is None:
+            return TokenLog()
+        arrivals = accumulate(self._gaps, initial=first_s - self.started_s)
+        return token_log(list(arrivals), self._starts, self._confidence.placed(), hold)
+
     def events(self) -> tuple[dict[str, Any], ...]:
         """All events but text and reasoning deltas as JSON rows, `t_s` since the start of the run, in order.
 
@@ -281,7 +299,7 @@ class Recorder:
         end = self._end_or(now)
         return Snapshot(
             state=self._state,
-            elapsed_s=end - self._started_s,
+            elapsed_s=end - self.started_s,
             target=self._target,
             model=self._model,
             ttfc_s=self._since_start(self._first_chunk_s),
@@ -311,7 +329,7 @@ class Recorder:
             "ttfc_s": self._since_start(self._first_chunk_s),
             "ttfr_s": self._since_start(self._first_reasoning_s),
             "ttft_s": self._since_start(self._first_text_s),
-            "e2e_s": self._end_or(now) - self._started_s,
+            "e2e_s": self._end_or(now) - self.started_s,
             "inter_chunk_latency_s": self._latency_summary(),
             "tpot_s": tpot_s,
             "tokens_per_s": tokens_per_s,
@@ -339,7 +357,7 @@ class Recorder:
         }
 
     def _since_start(self, instant: float | None) -> float | None:
-        return None if instant is None else instant - self._started_s
+        return None if instant is None else instant - self.started_s
 
     def _end_or(self, now: float) -> float:
         return now if self._ended_s is None else self._ended_s

@@ -1,8 +1,8 @@
-"""One small SQLite file of a user, which is never worth a failure or a wait. The only importer of sqlite3.
+"""A small SQLite file of a user, which is never worth a failure. The only importer of sqlite3.
 
 Whatever goes wrong (no directory, no permission, a full disk, a lock, a damaged or foreign file), `attempt` gives the
 answer of somebody who knows nothing, says so once (`take_warning`) and leaves the file alone for a while. So it never
-raises and costs a run at most about 0.2 s.
+raises, and how long it may hold up a run is bounded by its `FileKind`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -20,7 +21,7 @@ from utils.clock import Clock, monotonic
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["StateFile", "transaction"]
+__all__ = ["DatabaseFile", "FileKind", "transaction"]
 
 _T = TypeVar("_T")
 _HEADER = b"SQLite format 3\x00"
@@ -28,39 +29,57 @@ _CORRUPT: Final = 11
 _NOT_A_DATABASE: Final = 26
 """SQLite's result codes."""
 
-_BUSY_S = 0.05
-"""How long one access waits for other processes; theirs take well below a millisecond."""
 _HEALTHY_S = 0.005
-_BUDGET_S = 0.1
 _REST_S = 60.0
-"""Accesses that took _BUDGET_S within _REST_S, or failed, are followed by a rest of _REST_S without any."""
+"""Accesses that took the kind's budget within _REST_S, or failed, are followed by a rest of _REST_S without any."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """What a file is, and how much it is worth.
+
+    *name*: how people are told of it.  *application_id* stands in its header, so that nobody else's database is taken
+    for ours.  *migrations*: the SQL that leads from nothing to version 1, from there to 2, and so on; the newest
+    version is their number.  *consequence*: what follows if it cannot be used, as the end of a sentence.
+    *busy_s*: how long one access waits for other processes.  *budget_s*: how long accesses may take within a minute
+    before the file is left alone; None: as long as they need.  *is_durable*: whether a power cut may cost no more than
+    the last transactions (else it may cost the file).
+    """
+
+    name: str
+    application_id: int
+    migrations: tuple[str, ...]
+    consequence: str
+    busy_s: float = 0.05
+    budget_s: float | None = 0.1
+    is_durable: bool = False
+
+    @property
+    def version(self) -> int:
+        """The newest version of its schema."""
+        return len(self.migrations)
 
 
 class _Foreign(Exception):
     """The file is not ours to read or write."""
 
 
-class StateFile:
-    """The database at *path*, created by *schema* at the first write. For any number of threads; not for a fork.
+class DatabaseFile:
+    """The database of *kind* at *path*, created at the first write. For any number of threads; not for a fork.
 
-    *application_id* and *version* stand in the header, so that nobody else's database is taken for ours.
     *on_open* is called with every new connection.  *clock*: seconds, for the time that accesses take.
     """
 
     def __init__(
         self,
         path: Path,
+        kind: FileKind,
         *,
-        schema: str,
-        application_id: int,
-        version: int,
-        on_open: Callable[[sqlite3.Connection], None],
+        on_open: Callable[[sqlite3.Connection], None] = lambda connection: None,
         clock: Clock = monotonic,
     ) -> None:
         self._path = path
-        self._schema = schema
-        self._application_id = application_id
-        self._version = version
+        self._kind = kind
         self._on_open = on_open
         self._clock = clock
         self._lock = Lock()
@@ -117,7 +136,8 @@ class StateFile:
             self._spent_since_s, self._spent_s = now, 0.0
         # What a healthy access takes is not counted, or a busy process would rest for being busy.
         self._spent_s += max(0.0, now - started_s - _HEALTHY_S)
-        if self._spent_s > _BUDGET_S and now >= self._rests_until_s:
+        budget_s = self._kind.budget_s
+        if budget_s is not None and self._spent_s > budget_s and now >= self._rests_until_s:
             self._give_up(f"{self._shown_path()} answers too slowly", rest_s=_REST_S)
 
     def _fail(self, error: Exception) -> None:
@@ -135,14 +155,14 @@ class StateFile:
     def _give_up(self, reason: str, *, rest_s: float) -> None:
         self._disconnect()
         self._rests_until_s = self._clock() + rest_s
-        self._warn(f"{reason}; this run remembers targets by itself")
+        self._warn(f"{reason}; {self._kind.consequence}")
 
     def _warn(self, text: str) -> None:
         if not self._has_warned:
             self._has_warned, self._warning = True, text
 
     def _shown_path(self) -> str:
-        return f"the state file {str(self._path)!r}"
+        return f"the {self._kind.name} {str(self._path)!r}"
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -157,16 +177,41 @@ class StateFile:
             if not self._path.exists() or self._path.stat().st_size == 0:
                 self._create()
             self._check_header()
-            self._connection = self._connect(self._path)
-            self._on_open(self._connection)
+            connection = self._connect(self._path)
+            try:
+                self._migrate(connection)
+                self._on_open(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
         return self._connection
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        """Bring an older schema to the newest version, one step after the other, all of them or none.
+
+        The version in the header may lag behind what other processes have just written; SQLite knows.
+        """
+        if self._version_of(connection) < self._kind.version:
+            with transaction(connection):
+                for step in self._kind.migrations[self._version_of(connection) :]:
+                    for statement in filter(str.strip, step.split(";")):
+                        connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {self._kind.version}")
+        version = self._version_of(connection)
+        if version != self._kind.version:
+            raise _Foreign(f"was written by a newer version ({version}); delete it if you no longer use that")
+
+    @staticmethod
+    def _version_of(connection: sqlite3.Connection) -> int:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
     def _connect(self, path: Path) -> sqlite3.Connection:
         import sqlite3
 
-        connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-        # No fsync: it may take a second, and what a power cut damages is set aside and begun anew.
-        connection.execute("PRAGMA synchronous = OFF")
+        connection = sqlite3.connect(path, timeout=self._kind.busy_s, isolation_level=None, check_same_thread=False)
+        # OFF: no fsync, which may take a second; what a power cut damages is set aside and begun anew.
+        connection.execute(f"PRAGMA synchronous = {'NORMAL' if self._kind.is_durable else 'OFF'}")
         return connection
 
     def _create(self) -> None:
@@ -178,8 +223,8 @@ class StateFile:
             connection = self._connect(temporary)
             try:
                 connection.executescript(
-                    f"PRAGMA journal_mode = WAL; PRAGMA application_id = {self._application_id}; "
-                    f"PRAGMA user_version = {self._version}; {self._schema}"
+                    f"PRAGMA journal_mode = WAL; PRAGMA application_id = {self._kind.application_id}; "
+                    f"PRAGMA user_version = {self._kind.version}; {';'.join(self._kind.migrations)}"
                 )
             finally:
                 connection.close()
@@ -201,20 +246,17 @@ class StateFile:
         os.replace(temporary, self._path)
 
     def _check_header(self) -> None:
-        """Raises _Foreign unless the file is of our kind and version, which only its first bytes tell for certain."""
+        """Raises _Foreign unless the file is of our kind, which only its first bytes tell for certain."""
         with self._path.open("rb") as file:
             self._inode = os.fstat(file.fileno()).st_ino
             header = file.read(100)
-        if not header.startswith(_HEADER) or int.from_bytes(header[68:72], "big") != self._application_id:
-            raise _Foreign("is not a state file of this program; delete it or move it away")
-        version = int.from_bytes(header[60:64], "big")
-        if version != self._version:
-            raise _Foreign(f"was written by another version ({version}); delete it if you no longer use that")
+        if not header.startswith(_HEADER) or int.from_bytes(header[68:72], "big") != self._kind.application_id:
+            raise _Foreign(f"is not a {self._kind.name} of this program; delete it or move it away")
 
     def _set_aside(self) -> Path | None:
         """Rename the damaged file, unless another process has done so; its new path, None if that cannot be done."""
         self._disconnect()
-        aside = self._path.with_name(f"{self._path.name}.damaged")
+        aside = self._free_name()
         try:
             # What lies there now may be a new file that another process has begun.
             if self._path.stat().st_ino == self._inode:
@@ -226,6 +268,12 @@ class StateFile:
         except OSError:
             return None
         return aside
+
+    def _free_name(self) -> Path:
+        """Where a damaged file can lie without taking the place of an earlier one."""
+        names = (f"{self._path.name}.damaged{end}" for end in ("", *(f"-{n}" for n in range(2, 10))))
+        paths = [self._path.with_name(name) for name in names]
+        return next((path for path in paths if not path.exists()), paths[-1])
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""A run as a self-contained HTML page."""
