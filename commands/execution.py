@@ -38,16 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["execute"]
 
 _NOT_SETTINGS = (
-    "no_log",
-    "report_file",
-    "prompt",
-    "prompt_option",
-    "allow_secrets",
-    "mode",
-    "quiet",
-    "raw",
-    "config",
-    "no_fallback",
+    *("prompt", "prompt_option", "allow_secrets", "mode", "quiet", "raw", "config", "no_fallback"),
+    *("no_log", "report_file"),
 )
 _SETTING_NAMES = {
     "timeout": "timeout_s",

@@ -74,9 +74,8 @@ class RunKeeper:
         started_s = recorder.started_s
         levels = () if hold is None else tuple((now - started_s, chars) for now, chars in hold.levels())
         verdict = self._verdict(report)
-        record = RunRecord.of(
-            self._facts, report, tokens=recorder.token_log(hold), held=levels, slo=verdict and verdict.as_json()
-        )
+        slo = verdict.as_json() if verdict is not None else None
+        record = RunRecord.of(self._facts, report, tokens=recorder.token_log(hold), held=levels, slo=slo)
         notes: list[str] = []
         if self._history is not None:
             kept = self._with_texts(record, prompt, report.text) if self._settings.log_text else record

@@ -54,10 +54,8 @@ def check(
     if "failure_seed" in typed and not are_simulated:
         hint = "add --simulate-failures or --failure-plan SPEC"
         problems["failure_seed"] = f"--failure-seed {shown(values['failure_seed'])} has no failures to choose", hint
-    slo = given.get("slo")
-    if slo is not None and isinstance(slo.value, str) and "slo" not in problems:
-        if (problem := _slo_problem(slo, slo.value)) is not None:
-            problems["slo"] = problem
+    if "slo" in values and (problem := _slo_problem(given["slo"], str(values["slo"]))) is not None:
+        problems["slo"] = problem
     forms = [name for name in _FORMS if values.get(name) is not None]
     if len(forms) > 1:
         places = " and ".join(given[name].place for name in forms)
