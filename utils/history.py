@@ -172,7 +172,10 @@ class History:
             )
             for number, event in enumerate(report.get("events", ()))
         ]
-        metrics = list(_numbers({name: report.get(name) for name in ("metrics", "quality", "usage")}))
+        metrics = [
+            *_numbers(report.get("metrics")),
+            *(row for part in ("quality", "usage") for row in _numbers(report.get(part), part)),
+        ]
         whole = record.as_json()
         prompt, text = whole.pop("prompt"), whole.pop("text")
         details = zlib.compress(json.dumps(whole, separators=(",", ":")).encode())
@@ -299,10 +302,9 @@ def _row(row: Sequence[Any], metrics: Mapping[str, float]) -> HistoryRow:
 
 
 def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
-    """Every number in *value*, under its path: `inter_chunk_latency_s.p50`. The first level is left out of the path."""
+    """Every number in *value*, under its path: `inter_chunk_latency_s.p50`, `usage.prompt_tokens`."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            top = key in ("metrics", "quality", "usage") and not name
-            yield from _numbers(item, "" if top else f"{name}.{key}" if name else str(key))
+            yield from _numbers(item, f"{name}.{key}" if name else str(key))
     elif isinstance(value, bool | int | float) and name:
         yield name, float(value)
