@@ -65,6 +65,7 @@ COMMANDS = {
     "guard": ("commands.guard", "Filter any stream of bytes: hide keys and personal data while it flows."),
     "rules": ("commands.rules", "List guard packs and what each rule costs; test rules."),
     "history": ("commands.history", "List, show, compare, export or forget earlier runs."),
+    "report": ("commands.report", "Write the HTML page of an earlier run."),
     "model": ("commands.model", "Show, fetch, verify or remove the embedded model."),
     "doctor": ("commands.doctor", "Show what works here, what does not, and what to do about it."),
 }

@@ -84,6 +84,10 @@ class RunKeeper:
                 notes.append(warning)
         if self._report_path is not None:
             notes += self._write_page(dataclasses.replace(record, text=report.text))
+        if self._settings.otel is not None or self._settings.prometheus is not None:
+            from utils.exporters.export import export_run
+
+            notes += export_run(record, self._settings)
         return notes
 
     def close(self) -> None:

@@ -27,6 +27,7 @@ from pydantic import (
 
 from utils import settings_sources as sources
 from utils.errors import AppError, ConfigError, UsageProblem
+from utils.exporters.endpoint import checked_collector_url
 from utils.run_context import Deadlines, Parameters, Target
 from utils.settings_checks import Problem, check
 from utils.settings_sources import BadValue, Given
@@ -203,6 +204,12 @@ class Settings(BaseModel):
     """Whether the run gets a row in the history."""
     log_text: bool = Field(default=False, description="true or false")
     """Whether that row holds prompt and answer, what the packs pii and secrets hide left out."""
+    otel: Annotated[str, AfterValidator(checked_collector_url)] | None = Field(
+        default=None, description="a URL such as http://localhost:4318"
+    )
+    otel_semconv: Literal["current", "latest"] | None = Field(default=None, description="current or latest")
+    """None: as OTEL_SEMCONV_STABILITY_OPT_IN says, else current."""
+    prometheus: _File = Field(default=None, description="the path of a file to write")
     prompt_limit_chars: int = Field(
         default=1_000_000, ge=1, le=100_000_000, description="a whole number from 1 to 100000000"
     )
@@ -294,7 +301,7 @@ def _explain(given: Given, reason: object, secrets: list[str]) -> Problem:
     if given.name == "api_key":
         return f"{given.place} {demand}", hint
     value = given.value
-    if given.name == "base_url" and isinstance(value, str):
+    if given.name in ("base_url", "otel") and isinstance(value, str):
         value = url_for_people(value)
     if given.name in sources.PATHS and isinstance(value, str) and value:
         value = Path(value)

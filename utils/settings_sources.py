@@ -51,7 +51,7 @@ _PIPE_S = 3.0
 """How long a pipe in the place of the file may take for its content."""
 LISTS = ("stop", "guard", "validators", "fallback")
 """Settings that are lists of texts."""
-PATHS = ("gguf", "json_schema", "grammar")
+PATHS = ("gguf", "json_schema", "grammar", "prometheus")
 
 MAX_FILE_BYTES = 1 << 20
 """A settings file is some hundred bytes; the bound keeps `--config /dev/zero` from filling the memory."""

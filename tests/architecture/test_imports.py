@@ -38,6 +38,9 @@ IMPORTERS = {
     "xllamacpp": {"utils/embedded_model/child.py"},
     "pydantic": {"utils/settings.py"},
     "llguidance": {"utils/validation/structured.py"},
+    "opentelemetry": {"utils/exporters/otel.py"},
+    "requests": {"utils/exporters/otel.py"},
+    "rs_bpe": {"utils/vocabularies.py"},
 }
 
 STANDARD_IMPORTERS = {"sqlite3": {"utils/database_file.py"}}

@@ -45,6 +45,7 @@ from utils.metrics.definitions import DEFINITIONS
 from utils.metrics.event_log import EventLog
 from utils.metrics.percentiles import summarize
 from utils.metrics.quality import Repetition, has_open_fence
+from utils.metrics.replacements import Replacements
 from utils.metrics.snapshot import Snapshot, StreamState
 from utils.metrics.token_count import TokenCount, TokenCounter
 from utils.metrics.token_log import TokenLog, token_log
@@ -59,6 +60,7 @@ _RECENT_CHUNKS = 1_024
 _RECENT_WINDOW_S = 2.0
 _SNAPSHOT_VALUES = 64
 _MAX_RESUME_GAPS = 256
+_COUNTED = "interruptions retries resumes fallbacks breaker_changes redactions flags adaptations".split()
 _END_TOKENS = 2
 """Tokens without text that servers may count in usage: end of turn, end of text."""
 
@@ -103,16 +105,8 @@ class Recorder:
         """Where each chunk begins in the text shown."""
         self._recent_at: deque[float] = deque(maxlen=_RECENT_CHUNKS)
         self._recent_tokens: deque[tuple[TokenLogprob, ...]] = deque(maxlen=_RECENT_CHUNKS)
-        self._counts = dict.fromkeys(
-            (
-                *("interruptions", "retries", "resumes", "fallbacks", "breaker_changes"),
-                *("redactions", "flags", "adaptations"),
-            ),
-            0,
-        )
-        self._hidden: Redacted | None = None
-        """The newest replacement, and how much was shown up to its end."""
-        self._hidden_until_chars = 0
+        self._counts = dict.fromkeys(_COUNTED, 0)
+        self._replacements = Replacements()
         self._attempts = 0
         self._resume_gaps: list[float] = []
         self._reasoning_chunks = 0
@@ -135,9 +129,10 @@ class Recorder:
         self._event_log.add(event, now - self.started_s)
         match event:
             case Redacted():
-                self._counts["redactions"] += not self._continues(event)
+                before = self._transcript.chars
                 self._show_replacement(event.replacement, now)
-                self._hidden, self._hidden_until_chars = event, self._transcript.chars
+                self._replacements.add(event, shown_before=before, shown_after=self._transcript.chars)
+                self._counts["redactions"] = self._replacements.count
             case Flagged():
                 self._counts["flags"] += 1
             case Usage():
@@ -206,17 +201,6 @@ class Recorder:
             self._chunks_with_logprobs += 1
             self._confidence.add(tokens, self._transcript.chars)
         self._transcript.append(event.text)
-
-    def _continues(self, event: Redacted) -> bool:
-        """Whether *event* makes the newest replacement longer: a mask is shown character by character, as text is
-        covered, and nothing visible comes between. Two findings never touch."""
-        last = self._hidden
-        return (
-            last is not None
-            and last.rule == event.rule
-            and last.raw_start + len(last.replacement) == event.raw_start
-            and self._hidden_until_chars == self._transcript.chars
-        )
 
     def _show_replacement(self, replacement: str, now: float) -> None:
         if not replacement:

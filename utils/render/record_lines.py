@@ -40,8 +40,8 @@ def record_lines(record: RunRecord) -> list[str]:
             lines.append(f"  and {len(events) - _SHOWN} more (--json has them all)")
     for name, text in (("prompt", record.prompt), ("answer", record.text)):
         if text is not None:
-            lines += [f"{name}:", *text.splitlines()]
-    return [one_line(line) for line in lines]
+            lines += [f"{name}:", *map(one_line, text.splitlines())]
+    return lines
 
 
 def _details(event: dict[str, Any]) -> str:
@@ -51,7 +51,7 @@ def _details(event: dict[str, Any]) -> str:
             continue
         if isinstance(value, dict):
             value = value.get("code")
-        parts.append(f"{key}={value}")
+        parts.append(one_line(f"{key}={value}"))
     return "  " + " ".join(parts) if parts else ""
 
 

@@ -1,0 +1,43 @@
+"""`report`: the HTML page of an earlier run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["command"]
+
+
+@click.command("report")
+@click.argument("run")
+@click.option("-o", "--output", metavar="FILE", help="Write here; - is stdout [run-ID.html in this directory].")
+def command(run: str, *, output: str | None) -> None:
+    """Write the page of RUN (an id, or its first characters; `last` for the newest): one file, without script.
+
+    It shows the answer only if the run was kept with --log-text.
+
+    \b
+    Examples:
+      python main.py report last
+      python main.py report 3f2a -o run.html
+      python main.py report last -o - | ssh desk 'cat > run.html'
+    """
+    from commands.history import find_record
+    from utils.report.page import page_html, write_page
+
+    record = find_record(run)
+    if output == "-":
+        click.echo(page_html(record).encode(), nl=False)
+        return
+    path = Path(output if output is not None else f"run-{record.facts.run_id}.html")
+    try:
+        write_page(record, path)
+    except OSError as error:
+        from utils.errors import ConfigError
+
+        raise ConfigError(
+            f"the report {str(path)!r} cannot be written: {error.strerror or error}",
+            hint="name another file with -o, or - for stdout",
+        ) from error
+    click.echo(f"report written to {path}", err=True)

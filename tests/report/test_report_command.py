@@ -1,0 +1,63 @@
+"""`report RUN`: where the page goes, and what is said when it cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import main
+from tests.report.records import Page, answered
+from utils.history import History, history_path
+from utils.run_record import RunRecord
+
+
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunRecord:
+    monkeypatch.setenv("KAYGRAPH_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    kept = answered(["kept ", "text"], [-0.1, -0.2])
+    path = history_path()
+    assert path is not None
+    path.parent.mkdir()
+    with History(path) as history:
+        history.begin(kept.facts)
+        history.complete(kept, ended_at=kept.facts.started_at + 1)
+    return kept
+
+
+def test_the_page_is_written_beside_the_user_and_its_place_is_told(
+    record: RunRecord, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["report", "0cce"]) == 0
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "report written to run-0cce8a8eeb91.html\n")
+    assert Page(Path("run-0cce8a8eeb91.html").read_text(encoding="utf-8")).answers == ["kept text"]
+
+
+@pytest.mark.parametrize("run", ["last", "0cce8a8eeb91"])
+def test_a_dash_is_standard_output(record: RunRecord, capfd: pytest.CaptureFixture[str], run: str) -> None:
+    assert main.main(["report", run, "-o", "-"]) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert Page(out).values["tokens"] == ["2"]
+    assert not list(Path().glob("*.html"))
+
+
+def test_a_run_that_is_not_there_is_a_usage_error_with_the_way_out(
+    record: RunRecord, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["report", "ffff"]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "no finished run 'ffff'" in err
+    assert "hint: `python main.py history list`" in err
+
+
+def test_a_file_that_cannot_be_written_is_an_error_with_the_way_out(
+    record: RunRecord, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["report", "last", "-o", "no/such/place.html"]) == 78
+    err = capfd.readouterr().err
+    assert "error: the report 'no/such/place.html' cannot be written: No such file or directory" in err
+    assert "hint: " in err
