@@ -187,6 +187,7 @@ class _Run:
             version=VERSION,
             target=choice.target,
             model_requested=choice.model_requested,
+            started_s=started_s,
             report_path=Path(report_file) if report_file else None,
         )
         open_servers: list[TargetChain | OpenAIBackend] = [chain]

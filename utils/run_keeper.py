@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from utils.clock import monotonic
 from utils.history import History, history_path
 from utils.metrics.slo import SloVerdict, parse_slo
 from utils.run_record import RunFacts, RunRecord
@@ -45,9 +46,11 @@ class RunKeeper:
         version: str,
         target: Target,
         model_requested: str,
+        started_s: float,
         report_path: Path | None = None,
     ) -> None:
         self._settings = settings
+        self._started_s = started_s
         self._slo = parse_slo(settings.slo) if settings.slo is not None else None
         self._report_path = report_path
         path = history_path() if settings.log else None
@@ -64,7 +67,8 @@ class RunKeeper:
 
     def begin(self, prompt: str) -> None:
         """Say that the run begins; whoever kills it now leaves this behind."""
-        self._facts = dataclasses.replace(self._facts, prompt_chars=len(prompt), started_at=time.time())
+        started_at = time.time() - (monotonic() - self._started_s)
+        self._facts = dataclasses.replace(self._facts, prompt_chars=len(prompt), started_at=started_at)
         if self._history is not None:
             self._history.begin(self._facts)
 

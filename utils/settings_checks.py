@@ -54,7 +54,7 @@ def check(
     if "failure_seed" in typed and not are_simulated:
         hint = "add --simulate-failures or --failure-plan SPEC"
         problems["failure_seed"] = f"--failure-seed {shown(values['failure_seed'])} has no failures to choose", hint
-    if "slo" in values and (problem := _slo_problem(given["slo"], str(values["slo"]))) is not None:
+    if "slo" in values and (problem := _slo_problem(given["slo"], str(values["slo"]), secrets)) is not None:
         problems["slo"] = problem
     forms = [name for name in _FORMS if values.get(name) is not None]
     if len(forms) > 1:
@@ -124,12 +124,14 @@ def _plan_problem(plan: Given, text: str, secrets: list[str]) -> Problem | None:
     return None
 
 
-def _slo_problem(slo: Given, text: str) -> Problem | None:
+def _slo_problem(slo: Given, text: str, secrets: list[str]) -> Problem | None:
     from utils.metrics.slo import parse_slo
 
     try:
         parse_slo(text, name=slo.place)
     except UsageProblem as error:
+        if mask_key_like(text, secrets) != text:
+            return f"{slo.place} holds what looks like a key", "write objectives, such as ttft=0.5,tpot=0.05"
         return error.message, error.hint
     return None
 

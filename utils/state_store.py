@@ -9,6 +9,7 @@ counts as unknown.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Mapping
@@ -92,12 +93,16 @@ def state_path(environ: Mapping[str, str] = os.environ) -> Path | None:
 class StateStore:
     """The file at *path*, created at the first write. For any number of threads; not to be carried over a fork.
 
-    *wall*: seconds that all processes agree on.  *clock*: seconds, for the time that accesses take.
+    *wall*: seconds that all processes agree on.  *clock*: seconds, for the time that accesses take.  *busy_s*: how long
+    one access waits for other processes, where that is not as long as a run would.
     """
 
-    def __init__(self, path: Path, *, wall: Clock = time.time, clock: Clock = monotonic) -> None:
+    def __init__(
+        self, path: Path, *, wall: Clock = time.time, clock: Clock = monotonic, busy_s: float | None = None
+    ) -> None:
         self._wall = wall
-        self._file = DatabaseFile(path, _KIND, on_open=self._prune, clock=clock)
+        kind = _KIND if busy_s is None else dataclasses.replace(_KIND, busy_s=busy_s)
+        self._file = DatabaseFile(path, kind, on_open=self._prune, clock=clock)
 
     def __enter__(self) -> StateStore:
         return self

@@ -13,6 +13,7 @@ from tests.cli.command_line import CommandLine, last_json, lines
 from tests.support.scripted_server import ScriptedServer, WaitForClientClose
 from tests.support.terminal import MAIN, ProgramResult, Stdin
 from utils.embedded_model.server import EmbeddedServer
+from utils.history import History, RunFilter
 
 USAGE, REFUSED, UNAVAILABLE, CONFIG = 2, 65, 69, 78
 TEN_MB = b"A sentence of text. " * (10 * 1024 * 1024 // 20)
@@ -20,6 +21,8 @@ LATIN_1 = "caf\udce9"
 """What Python makes of an argument that is not UTF-8: the byte 0xe9 after `caf`."""
 OFFLINE = {"PIP_NO_INDEX": "1"}
 LOCK = "empty/.fetch.lock"
+HISTORY = "state/kaygraph-streaming-llm/history.sqlite3"
+"""A run that refused its prompt is a run, and has its row."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ FOR_SCRIPTS = (
 
 
 def _run(cli: CommandLine, bad: Bad, home: Path, *more: str) -> ProgramResult:
-    """Run it, and see that it left nothing behind but what was there."""
+    """Run it, and see that it left nothing behind but what was there, and whole rows in the history."""
     for name, content in bad.files.items():
         (home / name).write_bytes(content)
     args = [arg.replace("{home}", str(home)) for arg in bad.args]
@@ -179,8 +182,14 @@ def _run(cli: CommandLine, bad: Bad, home: Path, *more: str) -> ProgramResult:
     result = cli.run(*args, *more, stdin=bad.stdin, env=env, home=home)
     left = {str(path.relative_to(home)): path.read_bytes() for path in home.rglob("*") if path.is_file()}
     # The lock, and what pip's own helpers keep in hidden directories of the home.
-    strange = [name for name in left if name not in bad.files and not name.startswith(".") and name != LOCK]
+    known = (*bad.files, LOCK, HISTORY)
+    strange = [name for name in left if name not in known and not name.startswith(".")]
     assert not strange
+    if HISTORY in left:
+        with History(home / HISTORY) as history:
+            kept = history.rows(RunFilter(limit=1))
+            assert history.take_warning() is None
+        assert [row.exit_code for row in kept] == [result.exit_code]
     assert all(left[name] == content for name, content in bad.files.items())
     return result
 
@@ -244,7 +253,9 @@ def test_a_prompt_that_cannot_fit_the_embedded_model_is_not_sent(cli: CommandLin
 
 def test_bad_input_reaches_no_server(cli: CommandLine, tmp_path: Path) -> None:
     with ScriptedServer([[WaitForClientClose()]]) as server:
-        for bad in (PROMPTS["not UTF-8 in the argument"], PROMPTS["an escape sequence"], PROMPTS["binary"]):
-            result = _run(cli, bad, tmp_path, "--base-url", server.base_url)
+        for name in ("not UTF-8 in the argument", "an escape sequence", "binary"):
+            bad, home = PROMPTS[name], tmp_path / name
+            home.mkdir()
+            result = _run(cli, bad, home, "--base-url", server.base_url)
             assert result.exit_code == bad.exit_code
         assert server.connections == []

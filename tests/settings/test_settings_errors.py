@@ -383,7 +383,7 @@ def test_unknown_variables_of_ours_are_warnings() -> None:
     )
 
 
-FREE_TEXT = ("guard", "regex", "validators")
+FREE_TEXT = ("guard", "prometheus", "regex", "validators")
 """Lists and texts that a run judges when it uses them."""
 # The beginning stands nowhere in ordinary output, whatever follows.
 KEYS = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.", min_size=8, max_size=60).map(

@@ -52,16 +52,22 @@ VALUES: dict[str, tuple[tuple[object, object], tuple[str, object], tuple[object,
     "max_tokens_per_second": ((0.1, 0.1), ("20", 20.0), (3, 3.0)),
     "adaptive": ((True, True), ("no", False), (True, True)),
     "monitor_performance": ((True, True), ("false", False), (True, True)),
+    "slo": (("ttft=1", "ttft=1"), ("tpot=1", "tpot=1"), ("e2e=1", "e2e=1")),
+    "log": ((False, False), ("off", False), (False, False)),
+    "log_text": ((True, True), ("on", True), (True, True)),
+    "otel": (("http://a:1", "http://a:1"), ("http://b:2/", "http://b:2"), ("http://c:3/v1/traces", "http://c:3")),
+    "otel_semconv": (("current", "current"), ("latest", "latest"), ("latest", "latest")),
     "prompt_limit_chars": ((1, 1), ("100000000", 100_000_000), (3, 3)),
     "finish_reason_optional": ((True, True), ("n", False), (True, True)),
     "color": (("always", "always"), ("never", "never"), ("auto", "auto")),
 }
-FILES = ("gguf", "json_schema", "grammar")
+FILES = ("gguf", "json_schema", "grammar", "prometheus")
 OPENAI_NAMES = {"api_key": "OPENAI_API_KEY", "base_url": "OPENAI_BASE_URL"}
 FLAG_NAMES = {
     "fallback_to_embedded": "--no-fallback",
     "guardrails": "--enable-guardrails",
     "logprobs": "--no-logprobs",
+    "log": "--no-log",
     "timeout_s": "--timeout",
     "first_token_timeout_s": "--first-token-timeout",
     "idle_timeout_s": "--idle-timeout",

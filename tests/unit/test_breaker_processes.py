@@ -32,16 +32,14 @@ TARGET = Target("https://api.example/v1", "m")
 CHILD = """
 import sys
 from pathlib import Path
-from utils import state_file
 from utils.resilience.breaker import Permit
 from utils.resilience.breaker_policy import BreakerPolicy
 from utils.resilience.target_states import TargetStates
 from utils.run_context import Target
 from utils.state_store import StateStore
 
-state_file._BUSY_S = 10.0
 now, held = 0.0, []
-store = StateStore(Path(sys.argv[1]), wall=lambda: 1.7e9 + now, clock=lambda: 0.0)
+store = StateStore(Path(sys.argv[1]), wall=lambda: 1.7e9 + now, clock=lambda: 0.0, busy_s=10.0)
 policy = BreakerPolicy(failure_threshold=5, open_s=10.0, permit_s=5.0, half_open_permits=int(sys.argv[2]))
 breaker = TargetStates(policy, store=store).breaker(Target("https://api.example/v1", "m"))
 for line in sys.stdin:
@@ -74,7 +72,7 @@ store.close()
 TAKER = """
 import os, sys
 from pathlib import Path
-from utils import state_file
+from utils.database_file import DatabaseFile
 from utils.state_store import StateStore
 
 def counted(size):
@@ -82,13 +80,13 @@ def counted(size):
     sys.stdin.readline()
     return bytes(range(size))
 
-def connected(self, path, connect=state_file.StateFile._connect):
+def connected(self, path, connect=DatabaseFile._connect):
     connection = connect(self, path)
     connection.set_trace_callback(lambda sql: sql.startswith("BEGIN") and print("begins", flush=True))
     return connection
 
-state_file._BUSY_S, state_file.StateFile._connect = 10.0, connected
-with StateStore(Path(sys.argv[1]), wall=lambda: 1.7e9, clock=lambda: 0.0) as store:
+DatabaseFile._connect = connected
+with StateStore(Path(sys.argv[1]), wall=lambda: 1.7e9, clock=lambda: 0.0, busy_s=10.0) as store:
     os.urandom = counted
     place = store.acquire_probe("k", generation=1, limit=int(sys.argv[2]), ttl_s=5.0)
     print("no place" if place.token is None else "a place", store.take_warning(), flush=True)

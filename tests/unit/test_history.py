@@ -183,7 +183,8 @@ def test_an_older_file_is_brought_up_to_date_and_keeps_its_rows(path: Path) -> N
         f"PRAGMA journal_mode = WAL; PRAGMA application_id = {0x4B474849}; PRAGMA user_version = 1; {_FIRST}"
     )
     old.execute(
-        "INSERT INTO runs VALUES (1, 'old', 1.0, 2.0, 'complete', 0, 'stop', NULL, 'm', 'm', 't', 3, 0, '0', '{}', 1, '')"
+        "INSERT INTO runs VALUES "
+        "(1, 'old', 1.0, 2.0, 'complete', 0, 'stop', NULL, 'm', 'm', 't', 3, 0, '0', '{}', 1, '')"
     )
     old.commit()
     old.close()

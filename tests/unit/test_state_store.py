@@ -164,7 +164,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str | None]] = {
         "is not a state file of this program",
     ),
     "the header is gone": (damaged(0, 100, b"\0"), "is not a state file of this program"),
-    "a newer version": (with_version, "was written by another version (9)"),
+    "a newer version": (with_version, "was written by a newer version (9); delete it if you no longer use that"),
     "a directory": (replaced_by_directory, "cannot be used: Is a directory"),
     "a link to itself": (replaced_by_loop, "cannot be used"),
     "everything behind the header is gone": (damaged(100, 10**6), "was damaged"),
@@ -363,9 +363,7 @@ def test_damage_is_set_aside_while_nobody_has_begun_anew(path: Path) -> None:
         assert first.load("k") == SharedState(2)
 
 
-def test_no_failure_is_lost_among_writers(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("utils.state_file._BUSY_S", 10.0)
-
+def test_no_failure_is_lost_among_writers(path: Path) -> None:
     def write() -> None:
         with opened(path) as store:
             for _ in range(60):
@@ -413,13 +411,12 @@ def test_a_store_may_be_used_again_after_it_was_closed(path: Path) -> None:
 PROCESS = """
 import sys, time
 from pathlib import Path
-from utils import state_file
 from utils.resilience.breaker import Breaker, Permit
 from utils.resilience.breaker_policy import BreakerPolicy
 from utils.state_store import StateStore
-state_file._BUSY_S = 10.0  # on a busy machine a lock may be held for longer than a run would wait
+# On a busy machine a lock may be held for longer than a run would wait.
 later_s = float(sys.argv[4]) if len(sys.argv) > 4 else 0.0
-store = StateStore(Path(sys.argv[1]), wall=lambda: time.time() + later_s, clock=lambda: 0.0)
+store = StateStore(Path(sys.argv[1]), wall=lambda: time.time() + later_s, clock=lambda: 0.0, busy_s=10.0)
 breaker = Breaker(BreakerPolicy(failure_threshold=3, open_s=float(sys.argv[3]), permit_s=30.0), store=store, key="k")
 for step in sys.argv[2]:
     now = time.monotonic()

@@ -60,7 +60,7 @@ _RECENT_CHUNKS = 1_024
 _RECENT_WINDOW_S = 2.0
 _SNAPSHOT_VALUES = 64
 _MAX_RESUME_GAPS = 256
-_COUNTED = "interruptions retries resumes fallbacks breaker_changes redactions flags adaptations".split()
+_COUNTED = ("interruptions", "retries", "resumes", "fallbacks", "breaker_changes", "redactions", "flags", "adaptations")
 _END_TOKENS = 2
 """Tokens without text that servers may count in usage: end of turn, end of text."""
 
