@@ -14,7 +14,7 @@ from utils.resilience.upstream import ChatSource, Upstream
 from utils.run_context import Request
 from utils.watchdog import Watchdog
 
-__all__ = ["Attempt", "prompt_chars"]
+__all__ = ["Attempt", "left_alone", "prompt_chars"]
 
 _MAX_GAPS = 128
 """Gaps that one attempt adds to what is known of its target, spread evenly over its answer."""
@@ -242,17 +242,24 @@ def _told(target: str, change: StateChange) -> BreakerChanged:
     return BreakerChanged(target, change.before.value, change.after.value, _REASONS[change.cause], open_for_s)
 
 
-def _refused(target: str, refused: Refused) -> ProviderError:
-    wait_s = refused.retry_after_s
-    wait = f"{wait_s:.0f} s" if wait_s >= 0.95 else f"{wait_s * 1e3:.0f} ms"
-    if refused.is_cooldown:
-        return RateLimited(
-            f"{target} asked to be left alone for {wait} more",
-            hint="run again then, or name another target with --fallback",
-            retry_after_s=wait_s,
-        )
+def left_alone(target: str, wait_s: float) -> BreakerOpen:
+    """The error for *target* whose breaker refuses requests for *wait_s* seconds more."""
     return BreakerOpen(
-        f"{target} has failed too often and is left alone for {wait} more",
+        f"{target} has failed too often and is left alone for {_short(wait_s)} more",
         hint="run again then, or name another target with --fallback",
         retry_after_s=wait_s,
     )
+
+
+def _refused(target: str, refused: Refused) -> ProviderError:
+    if not refused.is_cooldown:
+        return left_alone(target, refused.retry_after_s)
+    return RateLimited(
+        f"{target} asked to be left alone for {_short(refused.retry_after_s)} more",
+        hint="run again then, or name another target with --fallback",
+        retry_after_s=refused.retry_after_s,
+    )
+
+
+def _short(wait_s: float) -> str:
+    return f"{wait_s:.0f} s" if wait_s >= 0.95 else f"{wait_s * 1e3:.0f} ms"

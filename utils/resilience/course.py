@@ -24,6 +24,7 @@ from utils.events import (
     TextDelta,
 )
 from utils.resilience.answer_so_far import AnswerSoFar
+from utils.resilience.attempt import left_alone
 from utils.resilience.continuation import (
     Capabilities,
     continue_request,
@@ -191,11 +192,7 @@ class Course:
         if isinstance(decision, Retry | Resume) and decision.delay_s < left_alone_s:
             # Our own failures have opened it: nobody should wait for an attempt that will be refused.
             self._last_cause = cause
-            cause = BreakerOpen(
-                f"{upstream.target.name} has failed too often and is left alone for {left_alone_s:.0f} s more",
-                hint="run again then, or name another target with --fallback",
-                retry_after_s=left_alone_s,
-            )
+            cause = left_alone(upstream.target.name, left_alone_s)
             decision = self._decision(cause, now)
         if isinstance(decision, GiveUp):
             before = self._last_cause
