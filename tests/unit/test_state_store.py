@@ -426,6 +426,8 @@ for step in sys.argv[2]:
         breaker.admit(now).succeed(now)
     elif step == "a":
         print("admitted" if isinstance(breaker.admit(now), Permit) else "refused", flush=True)
+    elif step == "w":
+        sys.stdin.readline()
     elif step == "h":
         sys.stdin.read()
 assert store.take_warning() is None
@@ -442,16 +444,19 @@ def test_two_processes_share_an_open_breaker(path: Path) -> None:
 
 def test_of_processes_that_start_at_once_one_probes_and_every_failure_is_counted(path: Path) -> None:
     def all_at_once(steps: str, count: int, later_s: str) -> list[str]:
-        command = [sys.executable, "-c", PROCESS, str(path), "h" + steps, "30", later_s]
+        # Nobody ends before all have asked: a process that has ended holds no place any more.
+        command = [sys.executable, "-c", PROCESS, str(path), f"w{steps}h", "30", later_s]
         processes = [
             subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             for _ in range(count)
         ]
         for process in processes:
             assert process.stdin is not None
-            process.stdin.close()
-            process.stdin = None
-        answers = [process.communicate(timeout=20)[0] for process in processes]
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        answers = [process.stdout.readline() for process in processes if process.stdout and steps == "a"]
+        for process in processes:
+            process.communicate(timeout=20)
         assert [process.returncode for process in processes] == [0] * count
         return answers
 
