@@ -149,10 +149,11 @@ class _Run:
         from utils.resilience.retry_policy import RetryPolicy
         from utils.run_keeper import RunKeeper
         from utils.version import VERSION
+        from utils.vocabularies import tokenizer_for
 
         settings, choice, started_s = self._settings, self._choice, self._started_s
         loop = asyncio.get_running_loop()
-        recorder = Recorder(started_s)
+        recorder = Recorder(started_s, tokenizer_for)
         context = RunContext(
             clock=monotonic,
             started_s=started_s,

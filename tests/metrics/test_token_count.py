@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from utils.errors import ConnectionLost
@@ -14,6 +14,7 @@ from utils.events import (
     Finished,
     Interrupted,
     Opened,
+    Redacted,
     Resumed,
     ResumeStrategy,
     Retrying,
@@ -22,6 +23,7 @@ from utils.events import (
     Usage,
 )
 from utils.metrics.recorder import Recorder
+from utils.metrics.tokenizer import MAX_TAIL_CHARS, Tokenizer
 
 LOST = ConnectionLost("the connection was lost")
 
@@ -233,3 +235,118 @@ def test_without_usage_every_chunk_counts_once_however_often_the_answer_is_resum
         for event in chunks(size):
             handle(event, 0.0)
     assert recorder.metrics(1.0)["tokens"] == sum(sizes)
+
+
+class Words:
+    """Counts what stands between spaces, and remembers that it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def count(self, text: str) -> int:
+        self.asked += 1
+        return len(text.split())
+
+
+class Shelf:
+    """Has the vocabulary of one model, which estimates for all others."""
+
+    def __init__(self, model: str | None = "m") -> None:
+        self.model = model
+        self.words = Words()
+        self.asked: list[str | None] = []
+
+    def tokenizer_for(self, model: str | None) -> tuple[Tokenizer, bool] | None:
+        self.asked.append(model)
+        return self.words, model == self.model
+
+
+def said(*pieces: str) -> list[Event]:
+    return [TextDelta(piece) for piece in pieces]
+
+
+def hidden(replacement: str) -> Event:
+    return Redacted("pii.email", replacement, 9)
+
+
+TOKENIZED: dict[str, tuple[list[Event], str, dict[str, int]]] = {
+    "the model's own vocabulary": ([opened(1), *said("on", "e tw", "o three")], "tokenizer", {"tokenizer": 3}),
+    "the vocabulary of another model": (
+        [Opened("x at u", "x", 1), *said("one two")],
+        "estimate",
+        {"estimate": 2},
+    ),
+    "usage and logprobs are better": (
+        [opened(1), *chunks(2, logprobs=1), *cut(2), resumed("prefill", 2), *said(" a b"), usage(9, 5)],
+        "logprobs",
+        {"logprobs": 2, "usage": 5},
+    ),
+    "hidden text has tokens that nobody knows": (
+        [opened(1), *said("write to "), hidden("[EMAIL]"), *said(" now")],
+        "estimate",
+        {"estimate": 4},
+    ),
+    "what was hidden before the interruption is no matter of the next attempt": (
+        [opened(1), *said("write to "), hidden("[EMAIL]"), *cut(2), resumed("continue", 2), *said(" now or never")],
+        "estimate",
+        {"estimate": 3, "tokenizer": 3},
+    ),
+    "each attempt counts its own text": (
+        [opened(1), *said("one two"), *cut(2), resumed("continue", 2), *said(" three four five")],
+        "tokenizer",
+        {"tokenizer": 5},
+    ),
+    "a replay that counts covers what was counted before": (
+        [opened(1), *said("one two"), *cut(2), resumed("replay", 2), *said(" three"), usage(9, 3)],
+        "usage",
+        {"usage": 3},
+    ),
+    "a text without boundaries": ([opened(1), *said("x" * (MAX_TAIL_CHARS + 1))], "estimate", {"estimate": 1}),
+    "nothing was shown": ([opened(1)], "chunks", {}),
+}
+
+
+@pytest.mark.parametrize("is_watched", [False, True])
+@pytest.mark.parametrize("name", TOKENIZED)
+def test_a_tokenizer_counts_what_no_server_counted(name: str, is_watched: bool) -> None:
+    events, source, by_source = TOKENIZED[name]
+    recorder = Recorder(0.0, Shelf().tokenizer_for)
+    for number, event in enumerate(events):
+        recorder.handle(event, float(number))
+        if is_watched:
+            recorder.snapshot(float(number))
+    metrics = recorder.metrics(100.0)
+    assert (metrics["token_source"], metrics["tokens_by_source"]) == (source, by_source)
+    assert metrics["tokens"] == sum(by_source.values())
+
+
+def test_no_vocabulary_is_asked_for_while_others_count() -> None:
+    shelf = Shelf()
+    recorder = Recorder(0.0, shelf.tokenizer_for)
+    for event in (opened(1), *chunks(3, logprobs=1)):
+        recorder.handle(event, 0.0)
+        recorder.snapshot(1.0)
+    recorder.metrics(1.0)
+    assert shelf.asked == []
+
+
+def test_without_a_vocabulary_the_chunks_count_and_it_is_looked_for_once() -> None:
+    asked: list[str | None] = []
+    recorder = Recorder(0.0, lambda model: asked.append(model))
+    for event in (opened(1), *said("a ", "b ", "c ")):
+        recorder.handle(event, 0.0)
+        recorder.snapshot(1.0)
+    assert (recorder.metrics(1.0)["token_source"], recorder.metrics(1.0)["tokens"]) == ("chunks", 3)
+    assert asked == ["m"]
+
+
+@given(st.lists(st.text(alphabet="ab \u00e9", min_size=1, max_size=9), max_size=300), st.sets(st.integers(0, 300)))
+@example(["a b "] * 120, {30, 70, 99})
+def test_the_count_is_that_of_the_whole_text_whenever_somebody_looks(pieces: list[str], looks: set[int]) -> None:
+    recorder = Recorder(0.0, Shelf().tokenizer_for)
+    recorder.handle(opened(1), 0.0)
+    for place, event in enumerate(said(*pieces)):
+        recorder.handle(event, 0.0)
+        if place in looks:
+            recorder.snapshot(0.0)
+    assert recorder.metrics(1.0)["tokens"] == len("".join(pieces).split())

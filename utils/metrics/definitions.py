@@ -29,8 +29,9 @@ DEFINITIONS: dict[str, str] = {
     "tokens_per_s": "tokens per second after the first token: 1 / tpot_s",
     "tokens": "completion tokens of the answer, from token_source; no attempt is counted twice",
     "token_source": (
-        "who counted the tokens: usage (the server), else logprobs (their entries), else chunks (text deltas, "
-        "only an estimate); the least exact one if a resumed answer needed several"
+        "who counted the tokens: usage (the server), else logprobs (their entries), else tokenizer (the model's "
+        "vocabulary, offline), else estimate (another vocabulary, or hidden text), else chunks (text deltas, only an "
+        "estimate too); the least exact one if a resumed answer needed several"
     ),
     "tokens_by_source": "the tokens split by who counted them",
     "prompt_tokens": (

@@ -13,10 +13,8 @@ exact, later ones are counted as left out), the newest 1,024 chunk instants, the
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
-from collections import deque
 from dataclasses import asdict
-from itertools import accumulate, islice, pairwise
+from itertools import accumulate
 from typing import Any, assert_never
 
 from utils.events import (
@@ -36,18 +34,18 @@ from utils.events import (
     Retrying,
     TerminalEvent,
     TextDelta,
-    TokenLogprob,
     Usage,
 )
 from utils.guardrails.hold_log import HoldLog
-from utils.metrics.confidence import ConfidenceLog, probability
+from utils.metrics.confidence import ConfidenceLog
 from utils.metrics.definitions import DEFINITIONS
 from utils.metrics.event_log import EventLog
 from utils.metrics.percentiles import summarize
 from utils.metrics.quality import Repetition, has_open_fence
+from utils.metrics.recent import RecentChunks
 from utils.metrics.replacements import Replacements
 from utils.metrics.snapshot import Snapshot, StreamState
-from utils.metrics.token_count import TokenCount, TokenCounter
+from utils.metrics.token_count import TokenCount, TokenCounter, TokenizerFor, Written
 from utils.metrics.token_log import TokenLog, token_log
 from utils.metrics.transcript import Transcript
 
@@ -56,9 +54,6 @@ __all__ = ["DEFINITIONS", "MAX_SAMPLES", "Recorder"]
 MAX_SAMPLES = 131_072
 """Gaps and logprobs kept: an answer of 128 k tokens, the longest that models offer, stays exact."""
 
-_RECENT_CHUNKS = 1_024
-_RECENT_WINDOW_S = 2.0
-_SNAPSHOT_VALUES = 64
 _MAX_RESUME_GAPS = 256
 _COUNTED = ("interruptions", "retries", "resumes", "fallbacks", "breaker_changes", "redactions", "flags", "adaptations")
 _END_TOKENS = 2
@@ -69,10 +64,11 @@ class Recorder:
     """Folds the events of one run into figures. `handle` is the listener; all else may be read at any time.
 
     *started_s*: the start of the run on the clock that `handle` and the readers are given. That clock must not go
-    backwards. Events after the terminal event are ignored. Not thread-safe: one run, one thread.
+    backwards. Events after the terminal event are ignored. Not thread-safe: one run, one thread. *tokenizer_for* counts
+    where no server did.
     """
 
-    def __init__(self, started_s: float) -> None:
+    def __init__(self, started_s: float, tokenizer_for: TokenizerFor | None = None) -> None:
         self.terminal: TerminalEvent | None = None
         """The last event of the stream, once it has come."""
         self.opened: Opened | None = None
@@ -95,7 +91,7 @@ class Recorder:
 
         self._transcript = Transcript()
         self._confidence = ConfidenceLog(MAX_SAMPLES)
-        self._tokens = TokenCounter()
+        self._tokens = TokenCounter(tokenizer_for, self._transcript.since)
         self._event_log = EventLog()
         self._chunks = 0
         self._chunks_with_logprobs = 0
@@ -103,8 +99,7 @@ class Recorder:
         self._gaps = array("d")
         self._starts = array("q")
         """Where each chunk begins in the text shown."""
-        self._recent_at: deque[float] = deque(maxlen=_RECENT_CHUNKS)
-        self._recent_tokens: deque[tuple[TokenLogprob, ...]] = deque(maxlen=_RECENT_CHUNKS)
+        self._recent = RecentChunks()
         self._counts = dict.fromkeys(_COUNTED, 0)
         self._replacements = Replacements()
         self._attempts = 0
@@ -145,11 +140,11 @@ class Recorder:
                 self._attempts = max(self._attempts, event.attempt)
                 if self._first_text_s is None:
                     self._attempt_reasoning_s = None
-                self._tokens.open(self._chunks, self._confidence.count)
+                self._tokens.open(self._written(), event.model)
             case Interrupted():
                 self._counts["interruptions"] += 1
                 self._state = "recovering"
-                self._tokens.interrupt(self._chunks, self._confidence.count)
+                self._tokens.interrupt(self._written())
             case Retrying():
                 self._counts["retries"] += 1
                 self._attempts = max(self._attempts, event.attempt)
@@ -160,7 +155,7 @@ class Recorder:
                 self._state = "streaming"
                 if len(self._resume_gaps) < _MAX_RESUME_GAPS:
                     self._resume_gaps.append(event.gap_s)
-                self._tokens.resume(event.strategy, self._chunks, self._confidence.count)
+                self._tokens.resume(event.strategy, self._written())
             case FellBack():
                 self._counts["fallbacks"] += 1
                 self._target, self._model = event.to_target, None
@@ -195,8 +190,8 @@ class Recorder:
             self._starts.append(self._transcript.chars)
         self._chunks += 1
         tokens = event.tokens
-        self._recent_at.append(now)
-        self._recent_tokens.append(tokens)
+        self._recent.at.append(now)
+        self._recent.tokens.append(tokens)
         if tokens:
             self._chunks_with_logprobs += 1
             self._confidence.add(tokens, self._transcript.chars)
@@ -279,7 +274,6 @@ class Recorder:
     def snapshot(self, now: float) -> Snapshot:
         """The figures at *now* (seconds). Cost: constant, whatever the length of the answer."""
         count = self._count()
-        recent = list(self._recent_at)[-_SNAPSHOT_VALUES - 1 :]
         end = self._end_or(now)
         return Snapshot(
             state=self._state,
@@ -293,10 +287,10 @@ class Recorder:
             tokens=count.tokens,
             token_source=count.source,
             tokens_per_s=self._rates(count)[1],
-            tokens_per_s_now=self._rate_now(end),
-            latencies_s=tuple(later - earlier for earlier, later in pairwise(recent)),
+            tokens_per_s_now=self._recent.tokens_per_s(end),
+            latencies_s=self._recent.latencies(),
             longest_stall_s=self._longest_gap_s,
-            confidence=self._recent_confidence(),
+            confidence=self._recent.confidence() if self._confidence.count else (),
             retries=self._counts["retries"],
             resumes=self._counts["resumes"],
             fallbacks=self._counts["fallbacks"],
@@ -346,8 +340,11 @@ class Recorder:
     def _end_or(self, now: float) -> float:
         return now if self._ended_s is None else self._ended_s
 
+    def _written(self) -> Written:
+        return Written(self._chunks, self._confidence.count, self._transcript.chars, self._replacements.count)
+
     def _count(self) -> TokenCount:
-        return self._tokens.count(self._chunks, self._confidence.count)
+        return self._tokens.count(self._written())
 
     def _unaccounted(self, count: TokenCount) -> int | None:
         """Tokens in usage beyond what the text can hold, or (negative) short of the logprobs; None: cannot tell."""
@@ -374,27 +371,6 @@ class Recorder:
             return None, None
         span = last - first
         return span / (count.tokens - 1), (count.tokens - 1) / span if span > 0 else None
-
-    def _rate_now(self, now: float) -> float | None:
-        """Tokens of the last two seconds, the first chunk of the answer left out, per second of that time."""
-        if self._chunks < 2 or self._first_delta_s is None:
-            return None
-        arrivals = list(self._recent_at)
-        begin = max(now - _RECENT_WINDOW_S, arrivals[0])
-        if begin >= now:
-            return None
-        first = bisect_right(arrivals, begin)
-        counted = islice(self._recent_tokens, first, None)
-        return sum(len(tokens) or 1 for tokens in counted) / (now - begin)
-
-    def _recent_confidence(self) -> tuple[float, ...]:
-        newest: list[float] = []
-        if self._confidence.count:
-            for tokens in reversed(self._recent_tokens):
-                newest.extend(probability(token.logprob) for token in reversed(tokens))
-                if len(newest) >= _SNAPSHOT_VALUES:
-                    break
-        return tuple(reversed(newest[:_SNAPSHOT_VALUES]))
 
     def _latency_summary(self) -> dict[str, Any]:
         summary = asdict(summarize(self._gaps))

@@ -8,7 +8,7 @@ from typing import Literal
 __all__ = ["Snapshot", "StreamState", "TokenSource"]
 
 StreamState = Literal["waiting", "streaming", "recovering", "finished", "blocked", "aborted"]
-TokenSource = Literal["usage", "logprobs", "chunks"]
+TokenSource = Literal["usage", "logprobs", "tokenizer", "estimate", "chunks"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""How many tokens an answer has, and who says so: usage, else logprobs, else chunks; per attempt, never twice.
+"""How many tokens an answer has, and who says so; per attempt, never twice.
+
+The best of these counts: `usage` of the server; the entries of its `logprobs`; our own `tokenizer`, if it has the
+model's vocabulary; an `estimate` by another vocabulary, or of a text of which something is hidden; the `chunks`.
 
 An answer may be written by several attempts (connections), each with at most one valid `Usage`: its latest.
 What an attempt's usage covers depends on how it was joined to the text before it:
@@ -9,9 +12,9 @@ replay           the whole answer once more   its own: what earlier attempts cou
 prefill          only the continuation        earlier attempts + its own
 continue         only the continuation        earlier attempts + its own
 
-An attempt that ended without usage (interrupted ones nearly always do) counts what was seen of it: its logprobs
-entries, or its chunks if there were none. A replay without usage shows only new text, so it is added. The parts
-of a sum may come from different sources; `token_source` is then the least exact of them and `by_source` has all.
+An attempt that ended without usage (interrupted ones nearly always do) counts what was seen of it. A replay without
+usage shows only new text, so it is added. The parts of a sum may come from different sources; `token_source` is then
+the least exact of them and `by_source` has all.
 
 `prompt_tokens` are those of the original request: prefill and continue send the partial answer along as prompt,
 so their figure is used for nothing.
@@ -19,14 +22,32 @@ so their figure is used for nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from utils.events import ResumeStrategy, Usage
 from utils.metrics.snapshot import TokenSource
+from utils.metrics.tokenizer import IncrementalCounter, Tokenizer
 
-__all__ = ["TokenCount", "TokenCounter"]
+__all__ = ["TokenCount", "TokenCounter", "TokenizerFor", "Written"]
 
-_LEAST_EXACT_FIRST: tuple[TokenSource, ...] = ("chunks", "logprobs", "usage")
+TokenizerFor = Callable[[str | None], tuple[Tokenizer, bool] | None]
+"""What counts the tokens of a model, and whether that is the model's own vocabulary; None: nothing does."""
+
+_LEAST_EXACT_FIRST: tuple[TokenSource, ...] = ("chunks", "estimate", "tokenizer", "logprobs", "usage")
+
+
+class Written(NamedTuple):
+    """Running totals of the whole answer: text deltas shown, their logprobs entries, characters, replacements."""
+
+    chunks: int = 0
+    logprobs: int = 0
+    chars: int = 0
+    redactions: int = 0
+
+
+_NOTHING = Written()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,43 +68,53 @@ class TokenCount:
 
 @dataclass(slots=True)
 class _Attempt:
-    """What is known of the attempt that writes now; *chunks* and *logprobs* are the totals when it began."""
+    """What is known of the attempt that writes now; *before*: what was written when it began."""
 
-    chunks: int = 0
-    logprobs: int = 0
+    before: Written = _NOTHING
     strategy: ResumeStrategy | None = None
     usage: Usage | None = None
+    counter: IncrementalCounter | None = None
+    counted_chars: int = 0
+    """How far the counter has read the text shown."""
+    is_own_vocabulary: bool = False
 
 
 class TokenCounter:
     """Folds the attempts of one answer into one token count.
 
-    Every method takes the running totals of the whole answer, *chunks* (text deltas shown) and *logprobs*
-    (their logprobs entries), so that nothing has to be called per token. Memory: constant.
+    Nothing has to be called per token: every method takes the running totals. Memory: constant.
+    *tokenizer_for* is asked only when nobody else has counted (loading a vocabulary takes time); *since* gives the
+    text shown from a character on.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, tokenizer_for: TokenizerFor | None = None, since: Callable[[int], str] = lambda start: ""
+    ) -> None:
         self.is_reported = False
         """Whether any server reported usage."""
+        self._tokenizer_for = tokenizer_for
+        self._since = since
+        self._model: str | None = None
         self._attempt = _Attempt()
         self._parts: dict[TokenSource, int] = {}
         self._prompt_tokens: int | None = None
 
-    def interrupt(self, chunks: int, logprobs: int) -> None:
+    def interrupt(self, written: Written) -> None:
         """The current attempt is over; what follows belongs to a new one."""
-        self._parts = self._parts_with_current(chunks, logprobs)
+        self._parts = self._parts_with_current(written)
         self._prompt_tokens = self._prompt_with_current()
-        self._attempt = _Attempt(chunks, logprobs)
+        self._attempt = _Attempt(written, counted_chars=written.chars)
 
-    def open(self, chunks: int, logprobs: int) -> None:
-        """An attempt begins: close the one before it, if that one left anything to count."""
-        if self._attempt.usage is not None or chunks > self._attempt.chunks:
-            self.interrupt(chunks, logprobs)
+    def open(self, written: Written, model: str | None = None) -> None:
+        """An attempt of *model* begins: close the one before it, if that one left anything to count."""
+        if self._attempt.usage is not None or written.chunks > self._attempt.before.chunks:
+            self.interrupt(written)
+        self._model = model
 
-    def resume(self, strategy: ResumeStrategy, chunks: int, logprobs: int) -> None:
+    def resume(self, strategy: ResumeStrategy, written: Written) -> None:
         """The current attempt continues the answer by *strategy*."""
-        if self._attempt.strategy is not None or chunks > self._attempt.chunks:
-            self.interrupt(chunks, logprobs)
+        if self._attempt.strategy is not None or written.chunks > self._attempt.before.chunks:
+            self.interrupt(written)
         self._attempt.strategy = strategy
 
     def report(self, usage: Usage) -> None:
@@ -91,9 +122,9 @@ class TokenCounter:
         self.is_reported = True
         self._attempt.usage = usage
 
-    def count(self, chunks: int, logprobs: int) -> TokenCount:
-        """The tokens of the answer as known now. The counter is not changed."""
-        parts = self._parts_with_current(chunks, logprobs)
+    def count(self, written: Written) -> TokenCount:
+        """The tokens of the answer as known now. No later count depends on when and how often this is asked."""
+        parts = self._parts_with_current(written)
         tokens = sum(parts.values())
         prompt_tokens = self._prompt_with_current()
         is_joined = bool(self._parts) and not self._covers_everything()
@@ -111,18 +142,39 @@ class TokenCounter:
             is_joined=is_joined,
         )
 
-    def _parts_with_current(self, chunks: int, logprobs: int) -> dict[TokenSource, int]:
-        attempt = self._attempt
+    def _parts_with_current(self, written: Written) -> dict[TokenSource, int]:
+        attempt, before = self._attempt, self._attempt.before
         parts: dict[TokenSource, int] = {} if self._covers_everything() else dict(self._parts)
-        wrote = chunks > attempt.chunks
+        wrote = written.chunks > before.chunks
         # Some proxies report zero tokens for an answer that is plainly there.
         if attempt.usage is not None and (attempt.usage.completion_tokens > 0 or not wrote):
-            parts["usage"] = parts.get("usage", 0) + attempt.usage.completion_tokens
-        elif logprobs > attempt.logprobs:
-            parts["logprobs"] = parts.get("logprobs", 0) + logprobs - attempt.logprobs
-        elif wrote:
-            parts["chunks"] = parts.get("chunks", 0) + chunks - attempt.chunks
+            source: TokenSource = "usage"
+            tokens = attempt.usage.completion_tokens
+        elif written.logprobs > before.logprobs:
+            source, tokens = "logprobs", written.logprobs - before.logprobs
+        elif not wrote:
+            return parts
+        elif (counter := self._counter(written)) is not None:
+            is_exact = attempt.is_own_vocabulary and counter.is_exact and written.redactions == before.redactions
+            source, tokens = "tokenizer" if is_exact else "estimate", counter.count
+        else:
+            source, tokens = "chunks", written.chunks - before.chunks
+        parts[source] = parts.get(source, 0) + tokens
         return parts
+
+    def _counter(self, written: Written) -> IncrementalCounter | None:
+        """The counter of the current attempt, which has read all that the attempt has shown."""
+        attempt = self._attempt
+        if attempt.counter is None:
+            found = self._tokenizer_for(self._model) if self._tokenizer_for is not None else None
+            if found is None:
+                self._tokenizer_for = None
+                return None
+            attempt.counter, attempt.is_own_vocabulary = IncrementalCounter(found[0]), found[1]
+        if attempt.counted_chars < written.chars:
+            attempt.counter.feed(self._since(attempt.counted_chars))
+            attempt.counted_chars = written.chars
+        return attempt.counter
 
     def _covers_everything(self) -> bool:
         """Whether the current attempt's count stands for the whole answer."""
@@ -130,7 +182,7 @@ class TokenCounter:
         if attempt.strategy == "replay":
             return attempt.usage is not None and attempt.usage.completion_tokens > 0
         # Whatever a failed attempt reported about text that never arrived is no part of this answer.
-        return attempt.strategy in (None, "restart") and attempt.chunks == 0
+        return attempt.strategy in (None, "restart") and attempt.before.chunks == 0
 
     def _prompt_with_current(self) -> int | None:
         attempt = self._attempt

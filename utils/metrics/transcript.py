@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from utils.metrics.quality import REPETITION_WINDOW_CHARS, Repetition, find_repetition
@@ -55,6 +56,17 @@ class Transcript:
     def text(self) -> str:
         """The whole text; linear in its length."""
         return "".join((*self._blocks, *self._pending))
+
+    def since(self, start: int) -> str:
+        """The text from the character *start* on; linear in what it returns."""
+        pieces: list[str] = []
+        begin = self.chars
+        for piece in chain(reversed(self._pending), reversed(self._blocks)):
+            if begin <= start:
+                break
+            pieces.append(piece)
+            begin -= len(piece)
+        return "".join(reversed(pieces))[max(0, start - begin) :]
 
     @property
     def extra_bytes(self) -> int:

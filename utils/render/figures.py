@@ -19,6 +19,8 @@ _MAX_GAPS = 3
 _SOURCES = {
     "usage": "counted by the server",
     "logprobs": "counted by their logprobs",
+    "tokenizer": "counted by the model's vocabulary",
+    "estimate": "estimated by a vocabulary",
     "chunks": "estimated: one per chunk",
 }
 

@@ -170,7 +170,7 @@ def _waiting(now: Snapshot, width: int) -> list[_Group]:
 
 
 def _progress(now: Snapshot) -> list[_Group]:
-    about = {"chunks": "about "}.get(now.token_source, "")
+    about = "about " if now.token_source in ("chunks", "estimate") else ""
     return [
         _Group(0, [(now.state, _STATES[now.state])]),
         _Group(1, [(f"{now.elapsed_s:.1f} s", None)]),

@@ -28,6 +28,8 @@ _MET, _MISSED, _UNDECIDED = ("ok", "✓ met"), ("bad", "✕ missed"), ("warn", "
 _SOURCES = {
     "usage": "counted by the server",
     "logprobs": "counted by their logprobs",
+    "tokenizer": "counted by the model's vocabulary",
+    "estimate": "estimated by a vocabulary",
     "chunks": "estimated: one per chunk",
 }
 _RECOVERIES = (
