@@ -139,6 +139,7 @@ class _Run:
 
         from flow import create_streaming_graph, run_streaming_graph
         from nodes import RunInput
+        from utils.answer_guard import GuardFigures
         from utils.chain import TargetChain
         from utils.metrics.recorder import Recorder
         from utils.render.factory import create_sinks
@@ -148,6 +149,7 @@ class _Run:
         from utils.resilience.resilient_stream import Opener
         from utils.resilience.retry_policy import RetryPolicy
         from utils.run_keeper import RunKeeper
+        from utils.stage_states import stage_states
         from utils.version import VERSION
         from utils.vocabularies import tokenizer_for
 
@@ -172,13 +174,14 @@ class _Run:
             RetryPolicy(retries=settings.retries, resumes=settings.retries),
             adaptation=Adaptation() if settings.adaptive else None,
         )
+        figures = GuardFigures()
         sinks = create_sinks(
             _render_options(self._options, settings, is_guarded=guards.rules is not None),
             clock=monotonic,
             started_s=started_s,
             snapshot=recorder.snapshot,
             on_broken_pipe=lambda: context.stop(OutputClosed("the reader of standard output went away")),
-            breaker=lambda: opener.upstream(recorder.target).breaker.statistics().state.value,
+            stages=lambda: stage_states(opener.upstream(recorder.target), figures),
         )
         for sink in sinks:
             context.add_listener(sink.handle)
@@ -209,6 +212,7 @@ class _Run:
                 system=settings.system,
                 parameters=guards.parameters,
                 deadlines=deadlines(settings),
+                guard_figures=figures,
             )
             with _signals(lambda cause: loop.call_soon_threadsafe(context.stop, cause)):
                 self._say_first(prompt)
@@ -220,7 +224,7 @@ class _Run:
                     if not (isinstance(context.stopped, OutputClosed) and report.error is None):
                         sink.finish(report)
             self._note(chain.remember(), keeper.verdict_line(report))
-            self._note(*keeper.finish(report, recorder, run_input.guard_figures, prompt.text))
+            self._note(*keeper.finish(report, recorder, figures, prompt.text))
         finally:
             for sink in sinks:
                 sink.close()

@@ -8,7 +8,7 @@ from tests.render.rendering import FakeClock, report, snapshot, until
 from tests.render.screen_emulator import ScreenEmulator
 from tests.support.virtual_time import virtually
 from utils.events import TextDelta
-from utils.metrics.snapshot import Snapshot
+from utils.metrics.snapshot import Snapshot, StageStates
 from utils.render.blocks import BlockSplitter
 from utils.render.monitor import PANEL_ROWS, TICK_S, MonitorPanel
 from utils.render.painter import Painter
@@ -18,14 +18,15 @@ from utils.render.terminal import TerminalSink
 
 
 class Monitored:
-    def __init__(self, width: int = 100, height: int = 24, **fields: object) -> None:
+    def __init__(self, width: int = 80, height: int = 24, **fields: object) -> None:
         self.clock = FakeClock()
         self.terminal = ScreenEmulator(width, height)
         self.screen = Screen(self.terminal.write, self.terminal.size, self.clock)
         self.asked = 0
         self.fields = fields
         self.answer = TerminalSink(self.screen, BlockSplitter(), Painter("none"))
-        self.panel = MonitorPanel(self.screen, Painter("none"), self.snapshot, self.clock, breaker=lambda: "closed")
+        self.stages = StageStates(breaker="closed", held_chars=12)
+        self.panel = MonitorPanel(self.screen, Painter("none"), self.snapshot, self.clock, stages=lambda: self.stages)
 
     def snapshot(self, now: float) -> Snapshot:
         self.asked += 1
@@ -42,14 +43,15 @@ def test_the_panel_stands_below_the_answer_and_leaves_figures() -> None:
     monitored.feed("Hello **wor")
     assert monitored.terminal.lines() == [
         "Hello **wor",
-        "─" * 100,
+        "─" * 80,
         "streaming · 12.3 s · first token 412 ms · 1,024 tokens · m",
-        "87.2 tokens/s now · 80.1 average · 1 retry, 2 resumes · 3 hidden, 4 flagged · breaker closed",
+        "87.2 tokens/s now · 80.1 average · 1 retry, 2 resumes",
+        "breaker closed · guard 3 hidden, 4 flagged, 12 held back",
         "latency    ▁▁█ max 300 ms",
         "confidence ▅█",
     ]
     monitored.feed("ld**\n\nmore")
-    assert monitored.terminal.lines()[:4] == ["Hello world", "", "more", "─" * 100]
+    assert monitored.terminal.lines()[:4] == ["Hello world", "", "more", "─" * 80]
     monitored.answer.finish(report())
     monitored.panel.finish(report(metrics={"ttft_s": 0.412}, quality={"repetition": None}))
     assert monitored.terminal.lines()[:4] == ["Hello world", "", "more", "performance of m at http://127.0.0.1/v1"]
@@ -87,7 +89,8 @@ def test_what_the_first_text_does_not_tell_is_said_to_be_unknown() -> None:
     monitored = Monitored(**{**NOTHING_YET, "state": "streaming", "ttft_s": 0.412, "tokens": 1})
     assert monitored.terminal.lines()[1:] == [
         "streaming · 1.4 s · first token 412 ms · 1 token",
-        "n/a tokens/s now · n/a average · breaker closed",
+        "n/a tokens/s now · n/a average",
+        "breaker closed · guard 12 held back",
         "latency    n/a until the second chunk",
         "confidence n/a (no logprobs)",
     ]
@@ -100,25 +103,58 @@ LONG_MODEL = "smollm2-135m-instruct-with-a-longer-name"
 def test_what_does_not_fit_is_left_out_whole(width: int) -> None:
     everything = {
         "streaming", "12.3 s", "first token 412 ms", "1,024 tokens", LONG_MODEL, "87.2 tokens/s now", "80.1 average",
-        "1 retry, 2 resumes", "3 hidden, 4 flagged", "breaker closed",
+        "1 retry, 2 resumes", "guard 3 hidden, 4 flagged, 12 held back", "breaker closed",
     }  # fmt: skip
     monitored = Monitored(width, model=LONG_MODEL)
-    progress, throughput = monitored.terminal.lines()[1:3]
+    progress, throughput, stages = monitored.terminal.lines()[1:4]
     assert progress.split(" · ")[0].rstrip("…") in "streaming"
-    for row in (progress, throughput):
+    for row in (progress, throughput, stages):
         shown = row.split(" · ")
         assert len(shown) == 1 or set(shown) <= everything
     if width >= 80:
         assert throughput.startswith("87.2 tokens/s now")
-        assert "3 hidden, 4 flagged" in throughput
+        assert stages == "breaker closed · guard 3 hidden, 4 flagged, 12 held back"
 
 
-def test_an_open_breaker_is_more_important_than_averages() -> None:
-    clock, terminal = FakeClock(), ScreenEmulator(50)
-    screen = Screen(terminal.write, terminal.size, clock)
-    panel = MonitorPanel(screen, Painter("none"), lambda now: snapshot(), clock, breaker=lambda: "half_open")
-    assert terminal.lines()[2] == "87.2 tokens/s now · breaker half_open"
-    panel.close()
+STAGES: list[tuple[StageStates, int, str]] = [
+    (StageStates(), 80, "guard 3 hidden, 4 flagged"),
+    (StageStates(held_chars=0), 80, "guard 3 hidden, 4 flagged, 0 held back"),
+    (StageStates("closed", held_chars=0), 40, "guard 3 hidden, 4 flagged, 0 held back"),
+    (StageStates("half_open", held_chars=0), 40, "breaker half_open"),
+    (StageStates("open"), 45, "breaker open · guard 3 hidden, 4 flagged"),
+    (StageStates(queued=2, requests_left=0.5), 80, "guard 3 hidden, 4 flagged · limit 2 waiting"),
+    (StageStates(queued=0, requests_left=4.7), 80, "guard 3 hidden, 4 flagged · limit 4 requests left"),
+    (
+        StageStates(queued=0, requests_left=1.0, tokens_left=-1234.5),
+        80,
+        "guard 3 hidden, 4 flagged · limit 1 request, -1,235 tokens left",
+    ),
+]
+
+
+@pytest.mark.parametrize(("stages", "width", "row"), STAGES)
+def test_the_stages_around_the_stream_have_a_row(stages: StageStates, width: int, row: str) -> None:
+    monitored = Monitored(width)
+    monitored.stages = stages
+    monitored.feed("x")
+    assert monitored.terminal.lines()[4] == row
+
+
+@pytest.mark.parametrize(
+    ("stages", "row"),
+    [
+        (StageStates("closed", queued=1), "waiting for the rate limit · 1.4 s · attempt 1"),
+        (StageStates("open", queued=0), "waiting for the first token · 1.4 s · attempt 1 · breaker open"),
+    ],
+)
+def test_what_keeps_the_first_token_back_is_said(stages: StageStates, row: str) -> None:
+    monitored = Monitored(80, **NOTHING_YET)
+    monitored.stages = stages
+    monitored.screen.draw()
+    monitored.clock.now += 1.0
+    monitored.screen.request()
+    monitored.screen.draw()
+    assert monitored.terminal.lines()[1] == row
 
 
 def test_figures_are_asked_for_at_most_eight_times_a_second() -> None:

@@ -1,11 +1,11 @@
-"""The state of a stream at one instant, as the recorder hands it to the monitor and the nodes."""
+"""The state of a stream and of the stages around it at one instant, for the monitor and the nodes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Snapshot", "StreamState", "TokenSource"]
+__all__ = ["Snapshot", "StageStates", "StreamState", "TokenSource"]
 
 StreamState = Literal["waiting", "streaming", "recovering", "finished", "blocked", "aborted"]
 TokenSource = Literal["usage", "logprobs", "tokenizer", "estimate", "chunks"]
@@ -46,3 +46,19 @@ class Snapshot:
     fallbacks: int
     redactions: int
     flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageStates:
+    """What the stages around a stream say of themselves; None: there is no such stage.
+
+    breaker: state of the circuit breaker of the target that is asked.  queued: requests that wait for the rate limit.
+    requests_left, tokens_left: what the limiter would grant at once, as of its last operation; negative: a debt.
+    held_chars: characters that the guard holds back now.
+    """
+
+    breaker: str | None = None
+    queued: int | None = None
+    requests_left: float | None = None
+    tokens_left: float | None = None
+    held_chars: int | None = None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from utils.clock import Clock
-from utils.metrics.snapshot import Snapshot
+from utils.metrics.snapshot import Snapshot, StageStates
 from utils.render.figures import report_lines
 from utils.render.harmless import can_encode, encoder_for
 from utils.render.json_sinks import JsonLinesSink, JsonObjectSink
@@ -103,7 +103,7 @@ def create_sinks(
     started_s: float,
     snapshot: Callable[[float], Snapshot],
     on_broken_pipe: Callable[[], None],
-    breaker: Callable[[], str] | None = None,
+    stages: Callable[[], StageStates] = StageStates,
     stdout_fd: int = 1,
     stderr_fd: int = 2,
     environ: Mapping[str, str] | None = None,
@@ -113,7 +113,7 @@ def create_sinks(
 
     The answer comes first, then the monitor, then the notices, so that an error is the last thing on the screen.
     `quiet` does not silence the monitor: its figures were asked for by name.
-    *snapshot* gives the live figures at an instant of *clock*; *breaker* the state of the circuit breaker.
+    *snapshot* gives the live figures at an instant of *clock*; *stages* what breaker, limiter and guard say.
     *on_broken_pipe* is called once, from within a sink, when stdout cannot be written any more: the program should
     end the run and call `silence_stdout` before it exits. Any reason but a vanished reader (a full disk) is also
     said on stderr. *environ* and *encoding* (of the terminal) default to the process's own.
@@ -170,7 +170,7 @@ def create_sinks(
         return terminal_size(stderr_fd)[0] if stderr.is_tty else None
 
     if draws_panel and screen is not None:
-        sinks.append(_create_panel(screen, stderr, snapshot, clock, breaker))
+        sinks.append(_create_panel(screen, stderr, snapshot, clock, stages))
     elif options.monitor:
         sinks.append(FinalFigures(print_lines, width))
     # Our rows begin at the left edge, so only the terminal's echo of Ctrl-C can stand there: write over it.
@@ -206,13 +206,13 @@ def _create_panel(
     stream: Stream,
     snapshot: Callable[[float], Snapshot],
     clock: Clock,
-    breaker: Callable[[], str] | None,
+    stages: Callable[[], StageStates],
 ) -> Sink:
     from utils.render.monitor import MonitorPanel
     from utils.render.painter import Painter
 
     painter = Painter(stream.color, stream.encoding)
-    return MonitorPanel(screen, painter, snapshot, clock, breaker=breaker, is_ascii=painter.is_ascii)
+    return MonitorPanel(screen, painter, snapshot, clock, stages=stages, is_ascii=painter.is_ascii)
 
 
 def _is_same_file(first: int, second: int) -> bool:

@@ -11,7 +11,7 @@ from rich.style import Style
 
 from utils.clock import Clock
 from utils.events import Event
-from utils.metrics.snapshot import Snapshot
+from utils.metrics.snapshot import Snapshot, StageStates
 from utils.render.figures import counted, duration, report_lines
 from utils.render.painter import Painter
 from utils.render.screen import Row, Screen
@@ -20,7 +20,7 @@ from utils.run_report import RunReport
 
 __all__ = ["PANEL_ROWS", "TICK_S", "MonitorPanel"]
 
-PANEL_ROWS = 5
+PANEL_ROWS = 6
 """Rows of the panel from the first text on; before that there is only one row to fill, and the bar above it."""
 
 TICK_S = 1 / 8
@@ -29,9 +29,9 @@ TICK_S = 1 / 8
 _MIN_ANSWER_ROWS = 3
 _MIN_SPARKS = 8
 _STALL_S = 1.0
-_WAITING = "waiting for the first token"
 _DIM = Style(dim=True)
 _BOLD = Style(bold=True)
+_ALARM = Style(color="red")
 _STATES = {
     "waiting": Style(color="yellow"),
     "streaming": Style(color="green"),
@@ -54,8 +54,8 @@ class _Group(NamedTuple):
 class MonitorPanel:
     """Shows *snapshot* below the answer; `finish` takes the panel away and prints the figures of the report.
 
-    The panel is left out while the terminal has too few rows for it and a few rows of the answer. *breaker* gives
-    the state of the circuit breaker, if there is one.
+    The panel is left out while the terminal has too few rows for it and a few rows of the answer. *stages* tells of
+    breaker, limiter and guard.
     """
 
     tick_s: float | None = TICK_S
@@ -68,14 +68,14 @@ class MonitorPanel:
         snapshot: Callable[[float], Snapshot],
         clock: Clock,
         *,
-        breaker: Callable[[], str] | None = None,
+        stages: Callable[[], StageStates] = StageStates,
         is_ascii: bool = False,
     ) -> None:
         self._screen = screen
         self._painter = painter
         self._snapshot = snapshot
         self._clock = clock
-        self._breaker = breaker
+        self._stages = stages
         self._levels = ASCII_LEVELS if is_ascii else BLOCK_LEVELS
         self._separator, self._bar = (" | ", "-") if is_ascii else (" · ", "─")
         self._rows: list[Row] = []
@@ -118,13 +118,14 @@ class MonitorPanel:
 
     def _lines(self, now: Snapshot, width: int) -> list[_Cells]:
         bar: _Cells = [(self._bar * width, _DIM)]
+        stages = self._stages()
         if now.ttft_s is None:
-            return [bar, self._fitted(_waiting(now, width), width)]
-        throughput = _throughput(now, self._breaker() if self._breaker else None)
+            return [bar, self._fitted(_waiting(now, stages, width), width)]
         return [
             bar,
             self._fitted(_progress(now), width),
-            self._fitted(throughput, width),
+            self._fitted(_throughput(now), width),
+            self._fitted(_stages(now, stages), width),
             self._latency(now, width),
             self._confidence(now, width),
         ]
@@ -158,14 +159,18 @@ class MonitorPanel:
         return [("confidence ", _DIM), (line, Style(color="blue")) if line else ("n/a (no logprobs)", None)]
 
 
-def _waiting(now: Snapshot, width: int) -> list[_Group]:
-    is_over = now.state in ("finished", "blocked", "aborted")
-    what = now.state if is_over or width < len(_WAITING) else _WAITING
+def _waiting(now: Snapshot, stages: StageStates, width: int) -> list[_Group]:
+    what: str = now.state
+    if now.state not in ("finished", "blocked", "aborted"):
+        full = "waiting for the rate limit" if stages.queued else "waiting for the first token"
+        what = full if width >= len(full) else "waiting"
+    breaker = stages.breaker if stages.breaker not in (None, "closed") else None
     return [
         _Group(0, [(what, _STATES[now.state])]),
         _Group(1, [(f"{now.elapsed_s:.1f} s", None)]),
-        _Group(2, [(f"attempt {now.retries + 1}", None)]),
-        _Group(3, [(now.model or now.target or "", None)] if now.model or now.target else []),
+        _Group(3, [(f"attempt {now.retries + 1}", None)]),
+        _Group(2, [("breaker ", _DIM), (breaker, _ALARM)] if breaker else []),
+        _Group(4, [(now.model or now.target or "", None)] if now.model or now.target else []),
     ]
 
 
@@ -180,20 +185,36 @@ def _progress(now: Snapshot) -> list[_Group]:
     ]
 
 
-def _throughput(now: Snapshot, breaker: str | None) -> list[_Group]:
+def _throughput(now: Snapshot) -> list[_Group]:
     counts = ((now.retries, "retry", "retries"), (now.resumes, "resume", None), (now.fallbacks, "fallback", None))
     recovery = ", ".join(counted(count, one, many) for count, one, many in counts if count)
-    found = ", ".join(
-        f"{count:,} {word}" for count, word in ((now.redactions, "hidden"), (now.flags, "flagged")) if count
-    )
-    is_closed = breaker == "closed"
     return [
         _Group(0, [(_rate(now.tokens_per_s_now), _BOLD), (" tokens/s now", _DIM)]),
-        _Group(5, [(_rate(now.tokens_per_s), _BOLD), (" average", _DIM)]),
-        _Group(2, [(recovery, None)] if recovery else []),
-        _Group(3, [(found, None)] if found else []),
-        _Group(4 if is_closed else 1, [("breaker ", _DIM), (breaker, None)] if breaker else []),
+        _Group(2, [(_rate(now.tokens_per_s), _BOLD), (" average", _DIM)]),
+        _Group(1, [(recovery, None)] if recovery else []),
     ]
+
+
+def _stages(now: Snapshot, stages: StageStates) -> list[_Group]:
+    is_closed = stages.breaker == "closed"
+    breaker: _Cells = [("breaker ", _DIM), (stages.breaker, None if is_closed else _ALARM)] if stages.breaker else []
+    guard = [f"{count:,} {word}" for count, word in ((now.redactions, "hidden"), (now.flags, "flagged")) if count]
+    if stages.held_chars is not None:
+        # Always there while a guard is: what comes and goes with every word makes the row jump.
+        guard.append(f"{stages.held_chars:,} held back")
+    return [
+        _Group(3 if is_closed else 0, breaker),
+        _Group(1, [("guard ", _DIM), (", ".join(guard), None)] if guard else []),
+        _Group(2, [("limit ", _DIM), (limit, None)] if (limit := _limit(stages)) else []),
+    ]
+
+
+def _limit(stages: StageStates) -> str:
+    if stages.queued:
+        return f"{stages.queued:,} waiting"
+    levels = ((stages.requests_left, "request"), (stages.tokens_left, "token"))
+    left = ", ".join(counted(math.floor(level), what) for level, what in levels if level is not None)
+    return f"{left} left" if left else ""
 
 
 def _width(groups: list[_Group]) -> int:
