@@ -96,6 +96,20 @@ def test_what_the_first_text_does_not_tell_is_said_to_be_unknown() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("latencies", "line"),
+    [
+        ((0.03, 0.03, 0.03, 0.03, 0.06), "▅▅▅▅█ max 300 ms"),
+        ((*[0.02, 0.04] * 20, 2.5), "▃▅" * 20 + "█ max 300 ms"),
+        ((0.0, 0.0, 0.0, 0.0), "▁▁▁▁ max 300 ms"),
+        (([0.0] * 40 + [0.1]), "▁" * 40 + "█ max 300 ms"),
+    ],
+)
+def test_a_stall_does_not_flatten_the_other_latencies(latencies: tuple[float, ...], line: str) -> None:
+    monitored = Monitored(latencies_s=tuple(latencies))
+    assert monitored.terminal.lines()[4] == f"latency    {line}"
+
+
 LONG_MODEL = "smollm2-135m-instruct-with-a-longer-name"
 
 

@@ -149,7 +149,8 @@ class MonitorPanel:
         tail = f" max {duration(stall)}"
         if width < 11 + len(tail) + _MIN_SPARKS:
             tail = ""
-        line = sparkline(now.latencies_s, max(0, width - 11 - len(tail)), levels=self._levels)
+        room = max(0, width - 11 - len(tail))
+        line = sparkline(now.latencies_s, room, top=_ceiling(now.latencies_s[-room:]), levels=self._levels)
         stall_style = Style(color="red") if stall >= _STALL_S else None
         return [("latency    ", _DIM), (line, Style(color="cyan")), (tail, stall_style)]
 
@@ -215,6 +216,13 @@ def _limit(stages: StageStates) -> str:
     levels = ((stages.requests_left, "request"), (stages.tokens_left, "token"))
     left = ", ".join(counted(math.floor(level), what) for level, what in levels if level is not None)
     return f"{left} left" if left else ""
+
+
+def _ceiling(values: Sequence[float]) -> float:
+    """The top of the scale for *values*: twice their 90th percentile, so that one stall does not flatten the rest."""
+    ordered = sorted(values)
+    usual = 2 * ordered[len(ordered) * 9 // 10] if ordered else 0.0
+    return min(usual, ordered[-1]) if usual else max(ordered, default=0.0)
 
 
 def _width(groups: list[_Group]) -> int:

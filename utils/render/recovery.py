@@ -36,4 +36,5 @@ def recovery_summary(report: RunReport, *, injected: int, doubled: int = 0) -> s
     if doubled:
         twice = counted(doubled, "event")
         return f"the answer has ended (finish_reason {report.finish_reason}), and {twice} of it came twice"
-    return f"the answer is whole (finish_reason {report.finish_reason}): {', '.join(parts)}"
+    whole = "whole up to the token limit" if report.finish_reason == "length" else "whole"
+    return f"the answer is {whole} (finish_reason {report.finish_reason}): {', '.join(parts)}"
