@@ -54,6 +54,9 @@ def check(
     if "failure_seed" in typed and not are_simulated:
         hint = "add --simulate-failures or --failure-plan SPEC"
         problems["failure_seed"] = f"--failure-seed {shown(values['failure_seed'])} has no failures to choose", hint
+    if "otel_semconv" in typed and "otel" not in given:
+        hint = "add --otel URL"
+        problems["otel_semconv"] = f"--otel-semconv {values['otel_semconv']} names what is not sent anywhere", hint
     if "slo" in values and (problem := _slo_problem(given["slo"], str(values["slo"]), secrets)) is not None:
         problems["slo"] = problem
     forms = [name for name in _FORMS if values.get(name) is not None]

@@ -398,6 +398,11 @@ def test_flags_that_contradict_each_other_are_a_usage_error(flags: dict[str, obj
             "--failure-seed 7 has no failures to choose",
             "add --simulate-failures or --failure-plan SPEC",
         ),
+        (
+            {"otel_semconv": "latest"},
+            "--otel-semconv latest names what is not sent anywhere",
+            "add --otel URL",
+        ),
     ],
 )
 def test_a_flag_that_would_do_nothing_is_a_usage_error(flags: dict[str, object], message: str, hint: str) -> None:

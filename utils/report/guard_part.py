@@ -56,7 +56,8 @@ def guard_part(record: RunRecord, glossary: Glossary) -> Html:
         if figures := part(guard, channel):
             parts += [tag("h3", f"In the {channel}"), _channel(figures, record, is_answer=channel == "answer")]
     if not part(guard, "answer"):
-        parts.append(tag("p", "Rules on the answer: ", na("no guard was on, or the answer never began")))
+        why = "no guard was on" if metrics.get("chars") else "no guard was on, or the answer never began"
+        parts.append(tag("p", "Rules on the answer: ", na(why)))
     if flags := _flags(record):
         parts += [tag("h3", "Told while it streamed"), flags]
     if toxicity := part(guard, "toxicity"):
