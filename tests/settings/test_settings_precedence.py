@@ -102,6 +102,8 @@ def test_the_highest_source_that_gives_a_value_wins_and_is_named(
         chosen["simulate_failures"] = (True, *chosen["simulate_failures"][1:])
     if chosen["fallback_to_embedded"][0]:  # it forbids them
         chosen["fallback"] = (False, "absent", False)
+    if chosen["otel_semconv"][0]:
+        chosen["otel"] = (True, *chosen["otel"][1:])
     flags: dict[str, object] = {}
     environ: dict[str, str] = {}
     table: dict[str, object] = {}
