@@ -18,7 +18,7 @@ from utils.events import Aborted, Finished, Flagged
 from utils.guardrails.prompt_guard import Finding, PromptPolicy, check_prompt
 from utils.metrics.recorder import Recorder
 from utils.resilience.resilient_stream import Opener, ResilientStream
-from utils.run_context import Deadlines, EventStream, Parameters, Request, RunContext, ended
+from utils.run_context import Deadlines, EventStream, Message, Parameters, Request, RunContext, ended
 from utils.run_report import RunReport, exit_code_of, outcome_of
 from utils.well_formed import well_formed
 
@@ -53,6 +53,8 @@ class RunInput:
     deadlines: Deadlines = field(default_factory=Deadlines)
     guard_figures: GuardFigures = field(default_factory=GuardFigures, repr=False)
     """What the guards of this run report; filled while it runs."""
+    earlier: tuple[Message, ...] = field(default=(), repr=False)
+    """The conversation before the prompt, oldest first; it was judged when it was said."""
 
 
 class Shared(TypedDict, total=False):
@@ -122,6 +124,7 @@ class PromptProcessor(ValidatedNode[Any, Request]):
             system=prep_res.system,
             parameters=prep_res.parameters,
             deadlines=prep_res.deadlines,
+            earlier=prep_res.earlier,
         )
 
     def post(self, shared: Shared, prep_res: object, exec_res: Request) -> str:

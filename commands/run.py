@@ -2,165 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from commands import options as groups
+
 __all__ = ["command"]
 
-F = TypeVar("F", bound=Callable[..., Any])
 
-_SECTIONS = ("Prompt", "Model", "Guardrails", "Form of the answer", "Failures and limits", "Output", "Configuration")
-
-
-class _Option(click.Option):
-    """An option that knows its section of the help page."""
-
-    def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.section = section
-
-
-class _RunCommand(click.Command):
-    """Shows its options by section."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows: dict[str, list[tuple[str, str]]] = {section: [] for section in _SECTIONS}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is not None:
-                rows[getattr(parameter, "section", "Configuration")].append(record)
-        for section, records in rows.items():
-            with formatter.section(section):
-                formatter.write_dl(records)
-
-
-def _option(section: str, *args: Any, **kwargs: Any) -> Callable[[F], F]:
-    return click.option(*args, cls=_Option, section=section, **kwargs)
-
-
-def _flag(section: str, *args: Any, **kwargs: Any) -> Callable[[F], F]:
-    # No default: a flag that was not typed must not hide the environment or the file.
-    return _option(section, *args, is_flag=True, default=None, **kwargs)
-
-
-@click.command(cls=_RunCommand, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(
+    cls=groups.SectionedCommand, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.argument("prompt", required=False)
-@_option("Prompt", "-p", "--prompt", "prompt_option", metavar="TEXT", help="The prompt, instead of PROMPT.")
-@_option("Prompt", "-s", "--system", metavar="TEXT", help="System prompt.")
-@_option("Model", "-m", "--model", metavar="NAME", help="Model to ask (default: what the target offers).")
-@_option("Model", "--base-url", metavar="URL", help="OpenAI-compatible server [OPENAI_BASE_URL].")
-@_option("Model", "--api-key", metavar="KEY", help="Key of the server; better set OPENAI_API_KEY.")
-@_option("Model", "--gguf", metavar="FILE", help="Run this GGUF file as the embedded model.")
-@_option(
-    "Model",
-    "--fallback",
-    multiple=True,
-    metavar="NAME",
-    help="Ask this one next if a target fails: MODEL, URL, MODEL@URL or embedded. Repeatable.",
+@groups.options(
+    groups.PROMPT,
+    groups.MODEL,
+    groups.GUARDRAILS,
+    groups.FORM,
+    groups.FAILURES,
+    groups.DISPLAY,
+    groups.EXPORTS,
+    groups.CONFIGURATION,
 )
-@_flag("Model", "--no-fallback", help="Fail instead of letting another target stand in.")
-@_option("Model", "--temperature", type=float, metavar="T", help="Sampling temperature, 0 to 2.")
-@_option("Model", "--max-tokens", type=int, metavar="N", help="Longest answer, in tokens.")
-@_option("Model", "--seed", type=int, metavar="N", help="Sampling seed: the same seed gives the same answer.")
-@_option("Model", "--stop", multiple=True, metavar="TEXT", help="End the answer before TEXT (up to 4 times).")
-@_flag(
-    "Guardrails",
-    "--enable-guardrails/--disable-guardrails",
-    "guardrails",
-    help="Hide personal data and secrets, mask profanity, flag toxic sentences, while the answer streams.",
-)
-@_option(
-    "Guardrails",
-    "--guard",
-    multiple=True,
-    metavar="PACK",
-    help="Guard with this rule pack: pii, secrets, profanity, injection, or a TOML file. Repeatable.",
-)
-@_option(
-    "Guardrails",
-    "--guard-action",
-    type=click.Choice(["redact", "mask", "block", "flag"]),
-    help="Do this with whatever a rule finds [each rule's own action].",
-)
-@_option(
-    "Guardrails",
-    "--toxicity",
-    type=click.Choice(["off", "flag", "stop", "hold"]),
-    help="Judge sentences: flag them, stop after a toxic one, or hold each until it is judged [flag with guardrails].",
-)
-@_option(
-    "Guardrails",
-    "--toxicity-classifier",
-    type=click.Choice(["lexical", "openai"]),
-    help="Judge here by words, or send sentences to the server's moderation endpoint [lexical].",
-)
-@_flag("Guardrails", "--allow-secrets", help="Send the prompt even if it holds something that looks like a key.")
-@_option("Form of the answer", "--json-schema", metavar="FILE", help="The answer must be JSON that fits this schema.")
-@_option("Form of the answer", "--regex", metavar="RE", help="The whole answer must match this regular expression.")
-@_option("Form of the answer", "--grammar", metavar="FILE", help="The answer must follow this Lark grammar.")
-@_option(
-    "Form of the answer",
-    "--validate",
-    "validators",
-    multiple=True,
-    metavar="CHECK",
-    help="max-chars=N, no-control, script=latin or no-repetition. Repeatable.",
-)
-@_option(
-    "Form of the answer",
-    "--validate-retries",
-    type=int,
-    metavar="N",
-    help="Ask again, N times at most, and show only a valid answer [0: show it until it is invalid].",
-)
-@_flag("Failures and limits", "--simulate-failures", help="Refuse the first connection, cut the second one; recover.")
-@_option(
-    "Failures and limits",
-    "--failure-plan",
-    metavar="SPEC",
-    help="Simulate these failures, one per attempt, such as 'refused, cut@40%, ok'.",
-)
-@_option(
-    "Failures and limits",
-    "--failure-seed",
-    type=int,
-    metavar="N",
-    help="Choose the place of the cut, and what a plan leaves to chance.",
-)
-@_option("Failures and limits", "--retries", type=int, metavar="N", help="Further attempts after a failure [2].")
-@_option("Failures and limits", "--timeout", type=float, metavar="S", help="Time for the whole run, 0 for none [600].")
-@_option("Failures and limits", "--first-token-timeout", type=float, metavar="S", help="Time to the first text [60].")
-@_option("Failures and limits", "--idle-timeout", type=float, metavar="S", help="Longest pause in the answer [30].")
-@_option("Failures and limits", "--rpm", type=int, metavar="N", help="Requests per minute, to each target.")
-@_option("Failures and limits", "--tpm", type=int, metavar="N", help="Tokens per minute, to each target.")
-@_option(
-    "Failures and limits",
-    "--max-tokens-per-second",
-    type=float,
-    metavar="R",
-    help="Show the answer no faster than this.",
-)
-@_flag(
-    "Failures and limits",
-    "--adaptive",
-    help="Let deadlines, hedging, the order of targets and the cutting of loops follow what was observed.",
-)
-@_flag("Output", "--monitor-performance", help="Show latency, throughput and quality, live and at the end.")
-@_option("Output", "--slo", metavar="SPEC", help="Say whether the run met objectives such as ttft=0.5,tpot=0.05.")
-@_option("Output", "--report", "report_file", metavar="FILE", help="Write an HTML page about the run.")
-@_option("Output", "--otel", metavar="URL", help="Send a span and metrics to this OpenTelemetry collector (OTLP/HTTP).")
-@_option("Output", "--otel-semconv", type=click.Choice(["current", "latest"]), help="Names of both [current].")
-@_option("Output", "--prometheus", metavar="FILE", help="Write figures of the run for node_exporter's textfiles.")
-@_flag("Output", "--no-log/--log", "no_log", help="Leave no row in the history.")
-@_flag("Output", "--log-text", help="Keep prompt and answer in the history, cleaned of personal data and keys.")
-@_option("Output", "--json", "mode", flag_value="json", help="Print one JSON object at the end.")
-@_option("Output", "--events", "mode", flag_value="events", help="Print every event as a JSON line.")
-@_option("Output", "-q", "--quiet", is_flag=True, help="Only the answer, errors, and who answers instead.")
-@_option("Output", "--raw", is_flag=True, help="No Markdown on a terminal.")
-@_option("Output", "--color", type=click.Choice(["auto", "always", "never"]), help="When to use colour [auto].")
-@_option("Configuration", "--config", metavar="FILE", help="TOML file with settings.")
 def command(**options: Any) -> int:
     """Ask the model and stream its answer.
 

@@ -41,7 +41,8 @@ class TargetChain:
     """The upstreams of a run. Close it with `aclose`; `remember` what was measured when the answer is over.
 
     *embedded* makes the embedded model's backend (it may have started already). *wrap_transport* puts simulated
-    failures into every server of the chain. *prompt*: of a single run, whose request the limits must have room for.
+    failures into every server of the chain. *prompt*: of a single run, whose request the limits must have room for;
+    None: of many runs, each of which may take half of what the limits allow in a minute.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class TargetChain:
         *,
         embedded: Callable[[Target], EmbeddedBackend],
         wrap_transport: TransportWrapper | None = None,
-        prompt: str = "",
+        prompt: str | None = None,
     ) -> None:
         self._settings = settings
         self._embedded = embedded
@@ -70,7 +71,7 @@ class TargetChain:
             minimum_calls=max(usual.minimum_calls, settings.retries + 2),
         )
         self._states = TargetStates(policy, rng=jitter, store=self._store)
-        self._prompt = f"{settings.system or ''}\n{prompt}"
+        self._prompt = prompt
         self.upstreams = tuple(self._upstream(target) for target in targets)
 
     async def aclose(self) -> None:
@@ -101,8 +102,7 @@ class TargetChain:
         filled = parameters(settings, target=target)
         limiter = None
         if settings.rpm is not None or settings.tpm is not None:
-            largest = reservation_tokens(self._prompt, filled.max_tokens) + _CONTINUATION_TOKENS
-            limiter = SharedLimiter(Limiter(Limits(settings.rpm, settings.tpm, largest)))
+            limiter = SharedLimiter(Limiter(Limits(settings.rpm, settings.tpm, self._largest_request(filled))))
         return Upstream(
             target,
             self._marked(backend),
@@ -115,6 +115,13 @@ class TargetChain:
             hedger=_hedger(observed) if settings.adaptive and not target.is_embedded else None,
             budget=RetryBudget(constant=max(5, settings.retries)),
         )
+
+    def _largest_request(self, filled: Parameters) -> int:
+        """Tokens that one request may take."""
+        if self._prompt is None:
+            return (self._settings.tpm or 0) // 2
+        prompt = f"{self._settings.system or ''}\n{self._prompt}"
+        return reservation_tokens(prompt, filled.max_tokens) + _CONTINUATION_TOKENS
 
     def _marked(self, backend: _Lazy) -> Backend:
         if self._wrap_transport is None:

@@ -7,7 +7,8 @@ kept only if the user asked for that; everything else is figures, names and code
     events    what happened, in order, without text deltas
     metrics   every number of the report, by its name
     details   the whole record as JSON, compressed: what `report RUN` is made of
-    texts     prompt and answer, where they were asked for
+    texts     prompt, answer and system prompt, where they were asked for
+    turns     which conversation a run with texts is a turn of
 
 Times are seconds since 1970.
 """
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from utils.conversation import Conversation, Exchange
 from utils.database_file import DatabaseFile, FileKind, transaction
 from utils.processes import is_running, process_start
 from utils.run_record import RunFacts, RunRecord
@@ -53,17 +55,22 @@ CREATE TABLE details (run INTEGER PRIMARY KEY, record BLOB NOT NULL)
 _TEXTS = """
 CREATE TABLE texts (run INTEGER PRIMARY KEY, prompt TEXT, answer TEXT)
 """
+_TURNS = """
+CREATE TABLE turns (run INTEGER PRIMARY KEY, conversation TEXT NOT NULL);
+CREATE INDEX turns_by_conversation ON turns (conversation);
+ALTER TABLE texts ADD COLUMN system TEXT
+"""
 _KIND: Final = FileKind(
     name="history file",
     application_id=0x4B474849,
-    migrations=(_FIRST, _TEXTS),
+    migrations=(_FIRST, _TEXTS, _TURNS),
     consequence="this run is not recorded",
     # Eight processes that end at once must all get their turn; the answer is out by then.
     busy_s=5.0,
     budget_s=None,
     is_durable=True,
 )
-_TABLES = ("events", "metrics", "details", "texts")
+_TABLES = ("events", "metrics", "details", "texts", "turns")
 _COLUMNS = (
     "id, run_id, started_at, ended_at, status, exit_code, finish_reason, error_code, model_requested, model_used, "
     "target, prompt_chars, is_simulated, version, pid, process_start"
@@ -177,7 +184,7 @@ class History:
             *(row for part in ("quality", "usage") for row in _numbers(report.get(part), part)),
         ]
         whole = record.as_json()
-        prompt, text = whole.pop("prompt"), whole.pop("text")
+        texts = whole.pop("prompt"), whole.pop("text"), whole.pop("system")
         details = zlib.compress(json.dumps(whole, separators=(",", ":")).encode())
 
         def work(connection: sqlite3.Connection) -> None:
@@ -191,8 +198,10 @@ class History:
                 connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", ((run, *row) for row in events))
                 connection.executemany("INSERT INTO metrics VALUES (?, ?, ?)", ((run, *row) for row in metrics))
                 connection.execute("INSERT INTO details VALUES (?, ?)", (run, details))
-                if prompt is not None or text is not None:
-                    connection.execute("INSERT INTO texts VALUES (?, ?, ?)", (run, prompt, text))
+                if any(text is not None for text in texts):
+                    connection.execute("INSERT INTO texts VALUES (?, ?, ?, ?)", (run, *texts))
+                if record.text and facts.conversation is not None:
+                    connection.execute("INSERT INTO turns VALUES (?, ?)", (run, facts.conversation))
 
         self._file.attempt(work, None)
 
@@ -218,7 +227,7 @@ class History:
 
         def work(connection: sqlite3.Connection) -> RunRecord | None:
             found = connection.execute(
-                "SELECT record, prompt, answer FROM runs JOIN details ON details.run = runs.id "
+                "SELECT record, prompt, answer, system FROM runs JOIN details ON details.run = runs.id "
                 "LEFT JOIN texts ON texts.run = runs.id WHERE substr(run_id, 1, ?) = ? "
                 "ORDER BY started_at DESC LIMIT 1",
                 (len(run), run),
@@ -226,9 +235,37 @@ class History:
             if found is None:
                 return None
             row = json.loads(zlib.decompress(found[0]))
-            return RunRecord.from_json(row | {"prompt": found[1], "text": found[2]})
+            return RunRecord.from_json(row | {"prompt": found[1], "text": found[2], "system": found[3]})
 
         return self._file.attempt(work, None, creates=False)
+
+    def conversation(self, begins_with: str | None = None) -> tuple[str, Conversation] | None:
+        """The newest conversation (whose id begins like that) and its id; None if none was kept."""
+
+        def work(connection: sqlite3.Connection) -> tuple[str, Conversation] | None:
+            found = connection.execute(
+                "SELECT conversation FROM turns WHERE substr(conversation, 1, ?) = ? ORDER BY run DESC LIMIT 1",
+                (len(begins_with or ""), begins_with or ""),
+            ).fetchone()
+            if found is None:
+                return None
+            rows = connection.execute(
+                "SELECT prompt, answer, status, finish_reason, system FROM turns JOIN runs ON runs.id = turns.run "
+                "JOIN texts ON texts.run = turns.run WHERE conversation = ? ORDER BY turns.run",
+                found,
+            ).fetchall()
+            exchanges = (Exchange(row[0], row[1], row[2] == "complete" and row[3] != "length") for row in rows)
+            return found[0], Conversation(exchanges, rows[-1][4] if rows else None)
+
+        return self._file.attempt(work, None, creates=False)
+
+    def detach(self, run_id: str) -> None:
+        """The run is no turn of its conversation any more; what is known of it stays."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM turns WHERE run = (SELECT id FROM runs WHERE run_id = ?)", (run_id,))
+
+        self._file.attempt(work, None, creates=False)
 
     def prune(self, *, before: float | None = None, keep: int | None = None) -> int:
         """Forget runs that began before that instant, and all but the newest *keep*; how many were forgotten.

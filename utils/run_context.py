@@ -5,13 +5,24 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from utils.clock import Clock
 from utils.errors import AppError, Stopped
 from utils.events import Aborted, Event
 
-__all__ = ["EMBEDDED", "Deadlines", "EventStream", "Listener", "Parameters", "Request", "RunContext", "Target", "ended"]
+__all__ = [
+    "EMBEDDED",
+    "Deadlines",
+    "EventStream",
+    "Listener",
+    "Message",
+    "Parameters",
+    "Request",
+    "RunContext",
+    "Target",
+    "ended",
+]
 
 Listener = Callable[[Event, float], None]
 """Receives every event of a run and the instant (seconds of the run's clock) at which it happened."""
@@ -127,6 +138,14 @@ class RunContext:
 
 
 @dataclass(frozen=True, slots=True)
+class Message:
+    """What was said earlier in the conversation."""
+
+    role: Literal["user", "assistant"]
+    content: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """A validated, guarded prompt on its way to the model. Immutable; `with_parameters` returns a changed copy."""
 
@@ -137,11 +156,14 @@ class Request:
     deadlines: Deadlines = field(default_factory=Deadlines)
     extra_body: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Fields for the body of the request besides the usual ones."""
+    earlier: tuple[Message, ...] = field(default=(), repr=False)
+    """The conversation before the prompt, oldest first."""
 
     def messages(self) -> list[dict[str, Any]]:
         """The chat messages in the wire format."""
         system = [{"role": "system", "content": self.system}] if self.system else []
-        return [*system, {"role": "user", "content": self.prompt}]
+        earlier = ({"role": message.role, "content": message.content} for message in self.earlier)
+        return [*system, *earlier, {"role": "user", "content": self.prompt}]
 
     def with_parameters(self, parameters: Parameters) -> Request:
         """The same request with other sampling parameters."""

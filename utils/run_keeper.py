@@ -36,7 +36,7 @@ _EXPLAINING = (
 class RunKeeper:
     """Keeps one run, as the settings say. `begin` before the request, `finish` after the answer, `close` at the end.
 
-    *report_path*: where an HTML page is wanted, if anywhere.
+    *report_path*: where an HTML page is wanted, if anywhere. *conversation*: the id of the one that it is a turn of.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class RunKeeper:
         model_requested: str,
         started_s: float,
         report_path: Path | None = None,
+        conversation: str | None = None,
     ) -> None:
         self._settings = settings
         self._started_s = started_s
@@ -63,7 +64,13 @@ class RunKeeper:
             target=target.name,
             is_simulated=settings.simulate_failures,
             settings={name: value for name, value in values.items() if value is not None},
+            conversation=conversation,
         )
+
+    @property
+    def run_id(self) -> str:
+        """What the run is called in the history."""
+        return self._facts.run_id
 
     def begin(self, prompt: str) -> None:
         """Say that the run begins; whoever kills it now leaves this behind."""
@@ -72,7 +79,9 @@ class RunKeeper:
         if self._history is not None:
             self._history.begin(self._facts)
 
-    def finish(self, report: RunReport, recorder: Recorder, guard: GuardFigures, prompt: str) -> list[str]:
+    def finish(
+        self, report: RunReport, recorder: Recorder, guard: GuardFigures, prompt: str, system: str | None = None
+    ) -> list[str]:
         """Keep the run; lines about what could not be kept."""
         hold = guard.hold
         started_s = recorder.started_s
@@ -82,7 +91,7 @@ class RunKeeper:
         record = RunRecord.of(self._facts, report, tokens=recorder.token_log(hold), held=levels, slo=slo)
         notes: list[str] = []
         if self._history is not None:
-            kept = self._with_texts(record, prompt, report.text) if self._settings.log_text else record
+            kept = self._with_texts(record, prompt, report.text, system) if self._settings.log_text else record
             self._history.complete(kept, ended_at=time.time())
             if warning := self._history.take_warning():
                 notes.append(warning)
@@ -113,13 +122,18 @@ class RunKeeper:
             return None
         return self._slo.judge(report.metrics, is_complete=report.outcome == "complete")
 
-    def _with_texts(self, record: RunRecord, prompt: str, text: str) -> RunRecord:
+    def _with_texts(self, record: RunRecord, prompt: str, text: str, system: str | None) -> RunRecord:
         from utils.guardrails.policy import compile_rules
         from utils.guardrails.redactor import cleaned
 
         keys = (self._settings.api_key.get_secret_value(),) if self._settings.api_key is not None else ()
         rules = compile_rules(("pii", "secrets"), own_keys=keys)
-        return dataclasses.replace(record, prompt=cleaned(prompt, rules), text=cleaned(text, rules))
+        return dataclasses.replace(
+            record,
+            prompt=cleaned(prompt, rules),
+            text=cleaned(text, rules),
+            system=cleaned(system, rules) if system else None,
+        )
 
     def _write_page(self, record: RunRecord) -> list[str]:
         from utils.report.page import write_page

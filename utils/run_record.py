@@ -39,6 +39,8 @@ class RunFacts:
     prompt_chars: int = 0
     is_simulated: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
+    conversation: str | None = None
+    """The id of the conversation that this run is a turn of."""
     environment: str = field(default_factory=lambda: f"Python {platform.python_version()}, {platform.system()}")
 
     def as_json(self) -> dict[str, Any]:
@@ -51,7 +53,7 @@ class RunRecord:
     """A finished run. *report* is that of `--json` without the text and without quotes; *slo* a `SloVerdict` as JSON.
 
     *tokens*: a record per token.  *held*: (seconds from the start of the run, characters held from then on).
-    *text*, *prompt*: only for whoever asked to keep them, as the guards showed them.
+    *text*, *prompt*, *system*: only for whoever asked to keep them, as the guards showed them.
     """
 
     facts: RunFacts
@@ -61,6 +63,7 @@ class RunRecord:
     slo: Mapping[str, Any] | None = None
     text: str | None = field(default=None, repr=False)
     prompt: str | None = field(default=None, repr=False)
+    system: str | None = field(default=None, repr=False)
 
     @classmethod
     def of(
@@ -87,6 +90,7 @@ class RunRecord:
             "slo": self.slo,
             "text": self.text,
             "prompt": self.prompt,
+            "system": self.system,
         }
 
     @classmethod
@@ -100,6 +104,7 @@ class RunRecord:
             row["slo"],
             row.get("text"),
             row.get("prompt"),
+            row.get("system"),
         )
 
 

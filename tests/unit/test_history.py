@@ -195,7 +195,7 @@ def test_an_older_file_is_brought_up_to_date_and_keeps_its_rows(path: Path) -> N
         kept = history.record("new")
         assert kept is not None
         assert kept.text == "Hi"
-    assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (2,)
+    assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (3,)
 
 
 def test_a_newer_file_is_left_alone_and_told_once(path: Path) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
-from rich.box import SIMPLE, Box
 from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.color import ColorSystem
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -16,13 +16,14 @@ from rich.markdown import CodeBlock, Heading, HorizontalRule, Markdown, TableEle
 from rich.segment import Segment
 from rich.style import Style
 from rich.syntax import Syntax
-from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
 
 from utils.render.blocks import Block
 from utils.render.harmless import can_encode, make_harmless
+from utils.render.inline import paragraph_of, parsed, styled
 from utils.render.screen import Row
+from utils.render.tables import MIN_COLUMN, GrowingTable, empty_table
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
@@ -52,10 +53,7 @@ _MAX_HIGHLIGHTED = 2_000  # characters of a code line; longer ones are data, not
 _PLAIN = Style.null()
 _DIM = Style(dim=True)
 _MARKER = Style(bold=True)
-_MIN_COLUMN = 4
-_REFERENCE = re.compile(r"^( {0,3})\[(?=[^\]\n]+\]:)", re.MULTILINE)
 _ASCII = {"•": "*", "▌ ": "> ", "…": "~"}
-_ASCII_BOX = Box("    \n    \n -- \n    \n    \n -- \n    \n    \n", ascii=True)
 _MAX_RULE = 40  # columns; a longer one says no more, and would fold when the terminal gets narrower
 
 
@@ -71,8 +69,7 @@ class _FoldingTable(TableElement):
     """A table that folds long words instead of cutting them off."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        box = _ASCII_BOX if options.ascii_only else SIMPLE
-        table = Table(box=box, pad_edge=False, style="markdown.table.border", show_edge=True, collapse_padding=True)
+        table = empty_table(is_ascii=options.ascii_only)
         if self.header is not None and self.header.row is not None:
             for cell in self.header.row.cells:
                 heading = cell.content.copy()
@@ -129,22 +126,17 @@ class _AnswerMarkdown(Markdown):
         "code_block": _PlainCode,
     }
 
-    def __init__(self, text: str) -> None:
-        # A link's address is shown, not hidden behind its text: the reader should see where it leads. Link reference
-        # definitions and HTML, which a browser would not show, are shown as text.
-        super().__init__(_REFERENCE.sub(r"\1\\[", text), hyperlinks=False)
-        for token in self.parsed:
-            if token.type == "html_block":
-                token.type, token.tag = "code_block", ""
-            for child in token.children or ():
-                if child.type == "softbreak":
-                    child.type = "hardbreak"
-                elif child.type == "html_inline":
-                    child.type = "text"
-                elif child.type == "image":
-                    child.type, child.tag = "text", ""
-                    child.content = f"[image: {child.content}] ({child.attrs.get('src', '')})"
-                    child.children = None
+    @classmethod
+    def of(cls, tokens: list[Token]) -> _AnswerMarkdown:
+        """What *tokens* say; rich would make a parser for each text."""
+        markdown = copy(_template())
+        markdown.parsed = tokens
+        return markdown
+
+
+@cache
+def _template() -> _AnswerMarkdown:
+    return _AnswerMarkdown("", hyperlinks=False)
 
 
 class Painter:
@@ -167,6 +159,7 @@ class Painter:
         )
         self._color = color
         self._syntaxes: dict[str, Syntax | None] = {}
+        self._table: GrowingTable | None = None
         self.rendered_chars = 0
 
     def rows(self, block: Block, width: int) -> list[Row]:
@@ -176,23 +169,7 @@ class Painter:
         line back as it was written.
         """
         self.rendered_chars += len(block.text)
-        try:
-            match block.kind:
-                case "blank":
-                    return [Row("", 0)]
-                case "code":
-                    return [self._code_row(block)]
-                case "fence":
-                    return [self.line(block.text, _DIM)]
-                case "quote":
-                    return self._prefixed(block.text, width, *self._quote_bars())
-                case _:
-                    indent = " " * min(block.indent, width // 3)
-                    marker = f"{self._glyph(block.marker)} " if block.marker else ""
-                    hanging = Segment(indent + " " * len(marker))
-                    return self._prefixed(block.text, width, Segment(indent + marker, _MARKER), hanging)
-        except Exception:  # the answer matters more than its looks, and a sink must not raise
-            return [self.line(line) for line in block.text.split("\n")]
+        return self._rows(block, width)
 
     def preview(self, block: Block, width: int, height: int) -> list[Row]:
         """The last *height* rows of *block* while it still grows; costs at most what fits there, not its length."""
@@ -202,8 +179,29 @@ class Painter:
             self.rendered_chars += len(tail)
             style = _DIM if block.kind == "fence" else _PLAIN
             return [self.line(piece, style) for piece in chop_cells(tail, width)[-height:]]
-        end_of = _table_tail if block.kind == "table" else _tail
-        return self.rows(replace(block, text=end_of(block.text, limit, height)), width)[-height:]
+        if block.kind == "table":
+            return self._rows(block, width, newest=height)[-height:]
+        return self.rows(replace(block, text=_tail(block.text, limit, height)), width)[-height:]
+
+    def _rows(self, block: Block, width: int, newest: int | None = None) -> list[Row]:
+        """With *newest* of a table at least the last so many rows."""
+        try:
+            match block.kind:
+                case "blank":
+                    return [Row("", 0)]
+                case "code":
+                    return [self._code_row(block)]
+                case "fence":
+                    return [self.line(block.text, _DIM)]
+                case "quote":
+                    return self._prefixed(block, width, *self._quote_bars(), newest)
+                case _:
+                    indent = " " * min(block.indent, width // 3)
+                    marker = f"{self._glyph(block.marker)} " if block.marker else ""
+                    hanging = Segment(indent + " " * len(marker))
+                    return self._prefixed(block, width, Segment(indent + marker, _MARKER), hanging, newest)
+        except Exception:  # the answer matters more than its looks, and a sink must not raise
+            return [self.line(line) for line in block.text.split("\n")]
 
     def line(self, text: str, style: Style = _PLAIN) -> Row:
         """*text* as one row."""
@@ -230,26 +228,47 @@ class Painter:
         bar = Segment(self._glyph("▌ "), _DIM)
         return bar, bar
 
-    def _prefixed(self, text: str, width: int, first: Segment, others: Segment) -> list[Row]:
+    def _prefixed(self, block: Block, width: int, first: Segment, others: Segment, newest: int | None) -> list[Row]:
         inner = max(1, width - cell_len(first.text))
-        if not text.strip():
+        if not block.text.strip():
             return [self._row([first])]
-        lines = self._markdown(text, inner)
-        return [
-            self._row([first if index == 0 else others, *_without_padding(line)]) for index, line in enumerate(lines)
-        ]
-
-    def _markdown(self, text: str, width: int) -> list[list[Segment]]:
-        is_table = "|" in text and width < _MIN_COLUMN * max(line.count("|") for line in text.split("\n"))
-        renderable: RenderableType = Text(text, overflow="fold") if is_table else _AnswerMarkdown(text)
-        options = self._console.options.update(width=width, height=None)
-        options.encoding = "ascii" if self.is_ascii else "utf-8"
-        lines = self._console.render_lines(renderable, options, pad=False)
+        lines = self._table_lines(block.text, inner, newest) if block.kind == "table" else None
+        if lines is None:
+            text = block.text if newest is None else _table_tail(block.text, width * newest, newest)
+            lines = self._markdown(text, inner)
         while lines and not _visible(lines[0]):
             del lines[0]
         while lines and not _visible(lines[-1]):
             del lines[-1]
-        return lines or [[Segment(text)]]
+        return [
+            self._row([first if index == 0 else others, *_without_padding(line)])
+            for index, line in enumerate(lines or [[Segment(block.text)]])
+        ]
+
+    def _table_lines(self, text: str, width: int, newest: int | None) -> list[list[Segment]] | None:
+        head, body = _table_parts(text)
+        table = self._table
+        if table is None or table.head != head:
+            table = GrowingTable(head, self._console, is_ascii=self.is_ascii)
+        self._table = None if newest is None else table  # the final rows are asked for once
+        return table.lines(body, width, newest)
+
+    def _markdown(self, text: str, width: int) -> list[list[Segment]]:
+        is_table = "|" in text and width < MIN_COLUMN * max(line.count("|") for line in text.split("\n"))
+        return self._lines(Text(text, overflow="fold"), width) if is_table else self._parsed(parsed(text), width)
+
+    def _parsed(self, tokens: list[Token], width: int) -> list[list[Segment]]:
+        inline = paragraph_of(tokens)
+        paragraph = styled(inline, self._console) if inline else None
+        if paragraph is None:
+            return self._lines(_AnswerMarkdown.of(tokens), width)
+        # What rich would do in the end, without its way there: half the time of a short block.
+        return [list(line.render(self._console)) for line in paragraph.wrap(self._console, width)]
+
+    def _lines(self, renderable: RenderableType, width: int) -> list[list[Segment]]:
+        options = self._console.options.update(width=width, height=None)
+        options.encoding = "ascii" if self.is_ascii else "utf-8"
+        return self._console.render_lines(renderable, options, pad=False)
 
     def _code_row(self, block: Block) -> Row:
         if not block.language or len(block.text) > _MAX_HIGHLIGHTED or not block.text.strip():
@@ -303,11 +322,17 @@ def _tail(text: str, chars: int, lines: int) -> str:
     return text[start:]
 
 
+def _table_parts(text: str) -> tuple[str, str]:
+    """The head of a table, which are two lines, and the rows under it."""
+    end = text.find("\n", text.find("\n") + 1)
+    return (text, "") if end < 0 else (text[:end], text[end + 1 :])
+
+
 def _table_tail(text: str, chars: int, lines: int) -> str:
-    """The end of a table, under its header: without it rows would not be read as a table."""
-    body = text.find("\n", text.find("\n") + 1) + 1
-    tail = _tail(text, chars, lines)
-    return text if len(tail) >= len(text) - body else text[:body] + tail
+    """The end of a table, under its head: without it rows would not be read as a table."""
+    head, body = _table_parts(text)
+    tail = _tail(body, chars, lines)
+    return text if tail == body else f"{head}\n{tail}"
 
 
 def _without_padding(line: list[Segment]) -> list[Segment]:

@@ -195,6 +195,7 @@ def _continuation(
         strategy=strategy,
         tail=tail,
         extra_body=extra_body,
+        earlier=request.earlier,
     )
 
 

@@ -1,0 +1,136 @@
+"""What outlives a run: settings, targets with their breakers and limits, guards, the embedded model's process.
+
+A command runs once in its session, a conversation turn by turn, a program of somebody else as often as it likes.
+"""
+
+from __future__ import annotations
+
+import random
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from utils.policies import Guards
+from utils.run_context import Target
+from utils.settings import Loaded, Settings
+from utils.targets import TargetChoice, choose_target
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from utils.answer_guard import AnswerPolicy
+    from utils.chain import TargetChain
+    from utils.embedded_model.backend import EmbeddedBackend
+    from utils.embedded_model.fetch import ProgressCallback
+    from utils.failure_simulator import FailurePlan
+    from utils.openai_stream import OpenAIBackend
+    from utils.resilience.resilient_stream import Opener
+
+__all__ = ["Session"]
+
+
+class Session:
+    """Made from settings; raises AppError for what cannot be used. `kill` or `aclose` ends what it started.
+
+    *progress* is told about a fetch of the embedded model, in a worker thread.
+    """
+
+    def __init__(
+        self, loaded: Loaded, *, allow_secrets: bool = False, progress: ProgressCallback | None = None
+    ) -> None:
+        self.loaded = loaded
+        self.settings: Settings = loaded.settings
+        self.choice: TargetChoice = choose_target(self.settings, origins=loaded.origins)
+        self.targets: tuple[Target, ...] = (self.choice.target, *self._fallbacks())
+        self.plan: FailurePlan | None = None
+        """The simulated failures, once the first server was made: one plan for all of them."""
+        self._allow_secrets = allow_secrets
+        self._progress = progress
+        self._embedded: dict[Target, EmbeddedBackend] = {}
+        self._judge: OpenAIBackend | None = None
+        self._chain: TargetChain | None = None
+
+    @cached_property
+    def guards(self) -> Guards:
+        """What prompts and answers are judged by. Raises as `Guards` does."""
+        return Guards(self.loaded, self.choice, allow_secrets=self._allow_secrets)
+
+    def start_early(self) -> None:
+        """Start the embedded model's process if that is asked first, so that it loads while we do other things."""
+        if self.choice.target.is_embedded:
+            self._embedded_backend(self.choice.target).start_early()
+
+    def opener(self, prompt: str | None = None) -> Opener:
+        """Opens the answers of all runs of this session. To be called once, in the event loop that they run in.
+
+        *prompt*: of a single run, whose request the rate limits must have room for; see `TargetChain`.
+        """
+        from utils.chain import TargetChain
+        from utils.resilience.adapting import Adaptation
+        from utils.resilience.resilient_stream import Opener
+        from utils.resilience.retry_policy import RetryPolicy
+
+        settings = self.settings
+        self._chain = TargetChain(
+            settings,
+            self.targets,
+            embedded=self._embedded_backend,
+            wrap_transport=self._faulty if settings.simulate_failures else None,
+            prompt=prompt,
+        )
+        return Opener(
+            self._chain.upstreams,
+            RetryPolicy(retries=settings.retries, resumes=settings.retries),
+            adaptation=Adaptation() if settings.adaptive else None,
+        )
+
+    def answer_policy(self) -> AnswerPolicy:
+        """What the answers of this session must be; makes the client of a moderation endpoint if one judges."""
+        if self._judge is None:
+            self._judge = self.guards.judge()
+        return self.guards.answer(self._judge)
+
+    def remember(self) -> str | None:
+        """Write down what was measured of the targets; a line for the user if that matters and failed."""
+        return self._chain.remember() if self._chain is not None else None
+
+    def kill(self) -> None:
+        """End the embedded model's process, synchronously; idempotent."""
+        for embedded in self._embedded.values():
+            embedded.kill()
+
+    async def aclose(self) -> None:
+        """Close all connections and end the embedded model's process; idempotent."""
+        for server in (self._chain, self._judge):
+            if server is not None:
+                await server.aclose()
+
+    def _fallbacks(self) -> tuple[Target, ...]:
+        if not self.settings.fallback:
+            return ()
+        from utils.fallbacks import fallback_targets
+
+        return fallback_targets(self.settings, self.choice, origins=self.loaded.origins)
+
+    def _embedded_backend(self, target: Target) -> EmbeddedBackend:
+        from utils.embedded_model.backend import EmbeddedBackend
+
+        if target not in self._embedded:
+            self._embedded[target] = EmbeddedBackend(
+                gguf=self.choice.gguf if target == self.choice.target else None,
+                connect_timeout_s=self.settings.connect_timeout_s,
+                wrap_transport=self._faulty if self.settings.simulate_failures else None,
+                progress=self._progress,
+            )
+        return self._embedded[target]
+
+    def _faulty(self, inner: httpx2.AsyncBaseTransport) -> httpx2.AsyncBaseTransport:
+        """*inner* with the planned failures."""
+        from utils.failure_simulator import FaultTransport, demo_plan, parse_plan
+
+        settings = self.settings
+        if self.plan is None:
+            if settings.failure_plan is not None:
+                self.plan = parse_plan(settings.failure_plan, seed=settings.failure_seed)
+            else:
+                self.plan = demo_plan(random.Random(settings.failure_seed))  # noqa: S311 - a demonstration
+        return FaultTransport(inner, self.plan)
