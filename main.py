@@ -62,6 +62,7 @@ VERSION = "0.1.0"
 DEFAULT_COMMAND = "run"
 COMMANDS = {
     "run": ("commands.run", "Ask the model and stream its answer (the default command)."),
+    "chat": ("commands.chat", "Talk with the model: turns with a memory, commands inside."),
     "guard": ("commands.guard", "Filter any stream of bytes: hide keys and personal data while it flows."),
     "rules": ("commands.rules", "List guard packs and what each rule costs; test rules."),
     "history": ("commands.history", "List, show, compare, export or forget earlier runs."),

@@ -22,11 +22,11 @@ from utils.run_report import RunReport, failed_report
 from utils.session import Session
 from utils.settings import load
 
-__all__ = ["execute", "run_loop"]
+__all__ = ["execute", "flags_of", "run_loop"]
 
 _NOT_SETTINGS = (
     *("prompt", "prompt_option", "allow_secrets", "mode", "quiet", "raw", "config", "no_fallback"),
-    *("no_log", "report_file"),
+    *("no_log", "report_file", "continue_newest", "cid"),
 )
 _SETTING_NAMES = {
     "timeout": "timeout_s",
@@ -66,7 +66,7 @@ class _Run:
         self._options = options
         self._started_s = started_s
         loaded = load(
-            _flags(options), environ=os.environ, config_file=Path(options["config"]) if options["config"] else None
+            flags_of(options), environ=os.environ, config_file=Path(options["config"]) if options["config"] else None
         )
         self._loaded, self._settings = loaded, loaded.settings
         total_s = loaded.settings.timeout_s
@@ -161,7 +161,8 @@ def run_loop(main: Coroutine[Any, Any, int], *, leave: Callable[[], None]) -> in
         return code
 
 
-def _flags(options: Mapping[str, Any]) -> dict[str, object]:
+def flags_of(options: Mapping[str, Any]) -> dict[str, object]:
+    """The settings among *options*, as `settings.load` takes them."""
     flags = {_SETTING_NAMES.get(name, name): value for name, value in options.items() if name not in _NOT_SETTINGS}
     if options["no_fallback"]:
         flags["fallback_to_embedded"] = False

@@ -9,11 +9,13 @@ import click
 
 __all__ = [
     "CONFIGURATION",
+    "CONVERSATION",
     "FAILURES",
     "FORM",
     "GUARDRAILS",
     "MODEL",
     "PROMPT",
+    "SYSTEM",
     "SectionedCommand",
     "options",
 ]
@@ -70,7 +72,11 @@ def _flag(section: str, *args: Any, **kwargs: Any) -> Callable[[F], F]:
 
 PROMPT: tuple[Callable[[Any], Any], ...] = (
     _option("Prompt", "-p", "--prompt", "prompt_option", metavar="TEXT", help="The prompt, instead of PROMPT."),
-    _option("Prompt", "-s", "--system", metavar="TEXT", help="System prompt."),
+)
+SYSTEM: tuple[Callable[[Any], Any], ...] = (_option("Prompt", "-s", "--system", metavar="TEXT", help="System prompt."),)
+CONVERSATION: tuple[Callable[[Any], Any], ...] = (
+    _flag("Prompt", "-c", "--continue", "continue_newest", help="Go on with the newest conversation that was kept."),
+    _option("Prompt", "--cid", metavar="ID", help="Go on with the conversation whose id begins like this."),
 )
 MODEL: tuple[Callable[[Any], Any], ...] = (
     _option("Model", "-m", "--model", metavar="NAME", help="Model to ask (default: what the target offers)."),

@@ -17,6 +17,8 @@ __all__ = ["command"]
 @click.argument("prompt", required=False)
 @groups.options(
     groups.PROMPT,
+    groups.SYSTEM,
+    groups.CONVERSATION,
     groups.MODEL,
     groups.GUARDRAILS,
     groups.FORM,

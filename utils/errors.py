@@ -237,6 +237,8 @@ class RequestRefused(ProviderError):
     exit_code = 65
     is_retryable = False
     is_target_failure = False
+    is_too_long = False
+    """Whether the conversation does not fit the model's context."""
 
 
 class EmbeddedModelError(ProviderError):

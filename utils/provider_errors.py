@@ -42,6 +42,7 @@ _HINT_DOWN = "run again later, or use another --base-url"
 _FILLERS = "\u115f\u1160\u3164\uffa0"
 """Letters without a shape."""
 _TOO_LONG = {"context_length_exceeded", "exceed_context_size_error"}
+_TOO_LONG_MESSAGE = re.compile(r"(?i)maximum context|context (length|size|window)|too many tokens|prompt is too long")
 _UNSUPPORTED_PARAMETER = re.compile(
     r"\b(temperature|top_logprobs|logprobs|seed|stop|max_completion_tokens|max_tokens|stream_options)\b"
 )
@@ -146,8 +147,7 @@ def classify_status(
         if parameter is None and status in (400, 422):
             found = _UNSUPPORTED_PARAMETER.search(message)
             parameter = found.group(1) if found else None
-        hint = _HINT_CONTEXT if codes & _TOO_LONG else _HINT_REQUEST
-        return RequestRefused(what, hint=hint, status=status, parameter=parameter)
+        return _refused(what, codes, message, status=status, parameter=parameter)
     if should_retry is False:
         error.is_retryable = False
     return error
@@ -180,11 +180,20 @@ def _of_object(body: object) -> ProviderError:
         return AuthFailed(what, hint=_HINT_KEY)
     if codes & {"model_not_found", "404"}:
         return ModelNotFound(what, hint=_HINT_MODEL)
-    if codes & _TOO_LONG:
-        return RequestRefused(what, hint=_HINT_CONTEXT)
-    if codes & {"invalid_request_error", "400", "422"}:
-        return RequestRefused(what, hint=_HINT_REQUEST)
+    if codes & {*_TOO_LONG, "invalid_request_error", "400", "422"}:
+        return _refused(what, codes, message)
     return ServerFailure(what, hint=_HINT_DOWN)
+
+
+def _refused(
+    what: str, codes: set[str], message: str, *, status: int | None = None, parameter: str | None = None
+) -> RequestRefused:
+    # Servers of local models often have no code for it, but all of them say "context".
+    is_too_long = bool(codes & _TOO_LONG) or _TOO_LONG_MESSAGE.search(message) is not None
+    hint = _HINT_CONTEXT if is_too_long else _HINT_REQUEST
+    error = RequestRefused(what, hint=hint, status=status, parameter=None if is_too_long else parameter)
+    error.is_too_long = is_too_long
+    return error
 
 
 def _parts(body: object) -> tuple[str, set[str], str | None]:

@@ -54,6 +54,14 @@ class Session:
         """What prompts and answers are judged by. Raises as `Guards` does."""
         return Guards(self.loaded, self.choice, allow_secrets=self._allow_secrets)
 
+    def reguard(self, loaded: Loaded) -> None:
+        """Use other settings from now on, of which only those of guards, texts and figures matter: the targets stay.
+
+        Raises as `Guards` does; then nothing has changed.
+        """
+        self.__dict__["guards"] = Guards(loaded, self.choice, allow_secrets=self._allow_secrets)
+        self.loaded, self.settings = loaded, loaded.settings
+
     def start_early(self) -> None:
         """Start the embedded model's process if that is asked first, so that it loads while we do other things."""
         if self.choice.target.is_embedded:

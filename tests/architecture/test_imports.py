@@ -40,6 +40,7 @@ IMPORTERS = {
     "llguidance": {"utils/validation/structured.py"},
     "opentelemetry": {"utils/exporters/otel.py"},
     "requests": {"utils/exporters/otel.py"},
+    "prompt_toolkit": {"utils/render/chat_input.py"},
     "rs_bpe": {"utils/vocabularies.py"},
 }
 

@@ -30,6 +30,13 @@ class PromptLimits:
     max_tokens: int | None = None
     tokenizer: Tokenizer = "unknown"
 
+    @property
+    def room_tokens(self) -> int | None:
+        """What the prompt and all that goes with it may have, if the answer is to have its part; None: not known."""
+        if self.context_tokens is None:
+            return None
+        return self.context_tokens - min(self.max_tokens or 0, self.context_tokens // 2)
+
 
 _not_text = re.compile("[\x00\ud800-\udfff]")
 _control = re.compile("[\x01-\x08\x0b\x0e-\x1f\x7f-\x9f]")
@@ -66,10 +73,8 @@ def size_problem(prompt: str, system: str, limits: PromptLimits) -> AppError | N
 
 def likely_overflow(prompt: str, system: str, limits: PromptLimits) -> tuple[int, int] | None:
     """The likely tokens of both and the tokens there is room for, if that is fewer; None if not, or not known."""
-    if limits.context_tokens is None:
-        return None
-    room = limits.context_tokens - min(limits.max_tokens or 0, limits.context_tokens // 2)
-    if _surely_fits(prompt, system, room):
+    room = limits.room_tokens
+    if room is None or _surely_fits(prompt, system, room):
         return None
     likely = likely_tokens(prompt) + likely_tokens(system) + TEMPLATE_TOKENS
     return (likely, room) if likely > room else None

@@ -1,0 +1,194 @@
+"""Where the lines of a chat come from: an editor on a terminal (the only importer of prompt_toolkit), else plain lines.
+
+Both give one prompt at a time, which may have several lines, and take up no time while they wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from utils.errors import UsageProblem
+
+if TYPE_CHECKING:
+    from prompt_toolkit.history import History
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+__all__ = ["LineReader", "PlainReader", "open_reader"]
+
+_READ_BYTES = 1 << 16
+_KEPT_INPUTS = 1_000
+
+
+class LineReader(Protocol):
+    """Gives prompts one after the other."""
+
+    @property
+    def is_interactive(self) -> bool:
+        """Whether a person types."""
+        ...
+
+    async def read(self) -> str:
+        """The next prompt. Raises EOFError at the end, KeyboardInterrupt for Ctrl-C."""
+        ...
+
+
+def open_reader(
+    words: Iterable[str],
+    *,
+    limit_chars: int,
+    kept_in: Path | None = None,
+    cleaned: Callable[[str], str] = str,
+    environ: Mapping[str, str] = os.environ,
+) -> LineReader:
+    """An editor if stdin and stderr are a terminal that can move its cursor, else plain lines.
+
+    *words* can be completed at the beginning of a line. *kept_in*: the file that remembers what was typed, *cleaned*;
+    None: it is forgotten at the end. *limit_chars*: of one prompt.
+    """
+    is_smart = environ.get("TERM", "") not in ("", "dumb", "unknown") and not environ.get("CI")
+    if os.isatty(0) and os.isatty(2) and is_smart:
+        return _Editor(words, kept_in=kept_in, cleaned=cleaned)
+    return PlainReader(0, is_interactive=os.isatty(0), limit_chars=limit_chars)
+
+
+class PlainReader:
+    """Lines of *fd*; a line that ends with a backslash goes on in the next one.
+
+    An interactive one shows `> ` on stderr. Raises UsageProblem for what is not UTF-8 or over *limit_chars*.
+    """
+
+    def __init__(self, fd: int, *, is_interactive: bool, limit_chars: int) -> None:
+        self._fd = fd
+        self.is_interactive = is_interactive
+        self._limit_bytes = limit_chars * 4
+        self._buffer = b""
+        self._is_over = False
+
+    async def read(self) -> str:
+        """See `LineReader`."""
+        lines: list[str] = []
+        while True:
+            if self.is_interactive:
+                sys.stderr.write(". " if lines else "> ")
+                sys.stderr.flush()
+            line = await self._line()
+            if line is None:
+                if lines:
+                    return "\n".join(lines)
+                raise EOFError
+            if not line.endswith("\\"):
+                return "\n".join([*lines, line])
+            lines.append(line[:-1])
+
+    async def _line(self) -> str | None:
+        while b"\n" not in self._buffer and not self._is_over:
+            if len(self._buffer) > self._limit_bytes:
+                raise UsageProblem("a line of standard input is over the limit of a prompt", hint="shorten it")
+            await self._fill()
+        if not self._buffer:
+            return None
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        try:
+            return line.removesuffix(b"\r").decode()
+        except UnicodeDecodeError as error:
+            bad = f"byte 0x{line[error.start]:02x} at offset {error.start} of a line"
+            raise UsageProblem(f"standard input is not UTF-8 text ({bad})", hint="convert it to UTF-8") from None
+
+    async def _fill(self) -> None:
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            # No thread: one that waits for a terminal would keep the program from ending.
+            loop = asyncio.get_running_loop()
+            ready: asyncio.Future[None] = loop.create_future()
+            loop.add_reader(self._fd, lambda: None if ready.done() else ready.set_result(None))
+            try:
+                await ready
+            finally:
+                loop.remove_reader(self._fd)
+        data = os.read(self._fd, _READ_BYTES)
+        self._buffer += data
+        self._is_over = not data
+
+
+class _Editor:
+    """Line editing, recall and completion. Enter sends; Alt-Enter, or Enter after a backslash, begins a new line."""
+
+    is_interactive = True
+
+    def __init__(self, words: Iterable[str], *, kept_in: Path | None, cleaned: Callable[[str], str]) -> None:
+        from prompt_toolkit import PromptSession
+        from prompt_toolkit.completion import WordCompleter
+        from prompt_toolkit.output import create_output
+
+        self._session: PromptSession[str] = PromptSession(
+            "> ",
+            multiline=True,
+            prompt_continuation=". ",
+            history=_history(kept_in, cleaned),
+            key_bindings=_keys(),
+            completer=WordCompleter(list(words), sentence=True),
+            complete_while_typing=False,
+            # Standard output carries answers only.
+            output=create_output(stdout=sys.stderr),
+            enable_suspend=True,
+        )
+
+    async def read(self) -> str:
+        """See `LineReader`."""
+        text: str = await self._session.prompt_async(handle_sigint=False)
+        return text
+
+
+def _keys() -> KeyBindings:
+    from prompt_toolkit.key_binding import KeyBindings
+
+    keys = KeyBindings()
+
+    @keys.add("enter")
+    def _send(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        if buffer.document.text_before_cursor.endswith("\\"):
+            buffer.delete_before_cursor()
+            buffer.newline(copy_margin=False)
+        else:
+            buffer.validate_and_handle()
+
+    @keys.add("escape", "enter")
+    def _new_line(event: KeyPressEvent) -> None:
+        event.current_buffer.newline(copy_margin=False)
+
+    return keys
+
+
+def _history(path: Path | None, cleaned: Callable[[str], str]) -> History:
+    """What was typed before: in memory, or in the file at *path*, which only its owner may read."""
+    from prompt_toolkit.history import FileHistory, InMemoryHistory
+
+    if path is None:
+        return InMemoryHistory()
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600))
+        os.chmod(path, 0o600)
+    except OSError:
+        return InMemoryHistory()
+
+    class KeptHistory(FileHistory):
+        def load_history_strings(self) -> Iterable[str]:
+            try:
+                return list(super().load_history_strings())[:_KEPT_INPUTS]
+            except OSError:
+                return []
+
+        def store_string(self, string: str) -> None:
+            try:
+                super().store_string(cleaned(string))
+            except OSError:
+                return
+
+    return KeptHistory(os.fspath(path))
