@@ -23,7 +23,7 @@ from utils.guardrails.redactor import cleaned
 from utils.history import History, history_path
 from utils.render.chat_input import open_reader
 from utils.render.figures import counted
-from utils.run_context import Parameters, Target
+from utils.run_context import EMBEDDED, Parameters, Target
 from utils.session import Session
 from utils.settings import EMBEDDED_SEED, Loaded, load
 from utils.settings_sources import model_and_url
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from utils.run_report import RunReport
 
 __all__ = ["ChatLoop"]
+
+_TWICE_S = 1.0
+"""A Ctrl-C so soon after the one that ended an answer leaves."""
 
 
 class ChatLoop:
@@ -70,6 +73,8 @@ class ChatLoop:
         self._prompt: str | None = None
         """The newest prompt, also if it got no answer."""
         self._retries = 0
+        self._cancelled_s = -_TWICE_S
+        """When the newest answer was cancelled."""
 
     async def run(self) -> int:
         """Read and answer until the input ends. Raises KeyboardInterrupt if the user leaves by Ctrl-C."""
@@ -93,7 +98,7 @@ class ChatLoop:
                 except EOFError:
                     return 0 if reader.is_interactive else code
                 except KeyboardInterrupt:
-                    if is_leaving:
+                    if is_leaving or monotonic() - self._cancelled_s < _TWICE_S:
                         return Cancelled.exit_code
                     is_leaving = True
                     self._say("Ctrl-C again leaves, and so does Ctrl-D")
@@ -177,6 +182,8 @@ class ChatLoop:
         )
         report = await turn.run(session, self._opener(session))
         self._figures.add(report)
+        if isinstance(report.error, Cancelled):
+            self._cancelled_s = monotonic()
         if usage := (report.usage or {}).get("prompt_tokens"):
             self._talk.observe(window, prompt, usage)
         before = len(self._talk.exchanges)
@@ -219,8 +226,9 @@ class ChatLoop:
         if name:
             model, url = model_and_url(name)
             changes: dict[str, object] = {"model": model or None}
-            if url:
-                changes["base_url"] = url
+            # A name alone is a model of the server that is asked now; the embedded one needs no server.
+            if url or model == EMBEDDED:
+                changes["base_url"] = url or None
             self._change(changes)
         self._say(f"asking {self._session.choice.target.name}")
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from commands.packages import require_packages
 from commands.prompt_input import DEMO_PROMPT, GUARDED_DEMO_PROMPT, PromptText, read_prompt
@@ -21,6 +21,9 @@ from utils.errors import AppError, Cancelled, OutputClosed, Stopped, Terminated
 from utils.run_report import RunReport, failed_report
 from utils.session import Session
 from utils.settings import load
+
+if TYPE_CHECKING:
+    from utils.conversation import Conversation
 
 __all__ = ["execute", "flags_of", "run_loop"]
 
@@ -71,6 +74,11 @@ class _Run:
         self._loaded, self._settings = loaded, loaded.settings
         total_s = loaded.settings.timeout_s
         self._deadline_s = None if total_s is None else started_s + total_s
+        self._talk: tuple[str, Conversation] | None = None
+        if options["continue_newest"] or options["cid"] is not None:
+            from commands.continued import continued
+
+            self._talk = continued(newest=options["continue_newest"], cid=options["cid"])
 
     def execute(self) -> int:
         from utils.render.fetch_progress import FetchProgressBar
@@ -92,21 +100,27 @@ class _Run:
             return run_loop(self._stream(session, prompt), leave=stack.close)
 
     async def _stream(self, session: Session, prompt: PromptText) -> int:
+        from commands.continued import left_out_note, new_conversation_id
         from commands.turn import Turn, render_options
+        from utils.conversation import Conversation
         from utils.render.output import silence_stdout
 
-        options = self._options
+        options, settings = self._options, self._settings
         report_file = options["report_file"]
+        cid, talk = self._talk or (new_conversation_id(), Conversation())
+        system = talk.system if settings.system is None else settings.system
+        talk.system = system
+        window = talk.window(prompt.text, session.guards.prompt.limits.room_tokens)
         turn = Turn(
             prompt.text,
             self._started_s,
             self._deadline_s,
-            render_options(
-                self._settings, session.guards, mode=options["mode"], quiet=options["quiet"], raw=options["raw"]
-            ),
-            system=self._settings.system,
+            render_options(settings, session.guards, mode=options["mode"], quiet=options["quiet"], raw=options["raw"]),
+            earlier=window.messages,
+            system=system,
             report_path=Path(report_file) if report_file else None,
-            notes=(*self._loaded.warnings, prompt.notice),
+            notes=(*self._loaded.warnings, prompt.notice, left_out_note(window), self._unkept()),
+            conversation=cid,
         )
         try:
             report = await turn.run(session, session.opener(prompt.text))
@@ -117,6 +131,11 @@ class _Run:
             silence_stdout()
             return OutputClosed.exit_code
         return report.exit_code
+
+    def _unkept(self) -> str | None:
+        if self._talk is None or (self._settings.log and self._settings.log_text):
+            return None
+        return "this turn will not be part of the conversation: --log-text keeps it"
 
     def _say_last(self, session: Session, report: RunReport) -> None:
         """What explains the answer that came."""

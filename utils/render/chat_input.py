@@ -124,7 +124,13 @@ class _Editor:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.completion import WordCompleter
         from prompt_toolkit.output import create_output
+        from prompt_toolkit.output.vt100 import Vt100_Output
 
+        # Standard output carries answers only.
+        output = create_output(stdout=sys.stderr)
+        if isinstance(output, Vt100_Output):
+            # The editor would ask the terminal where its cursor is; the answer may come when nobody reads it.
+            output.enable_cpr = False
         self._session: PromptSession[str] = PromptSession(
             "> ",
             multiline=True,
@@ -133,8 +139,7 @@ class _Editor:
             key_bindings=_keys(),
             completer=WordCompleter(list(words), sentence=True),
             complete_while_typing=False,
-            # Standard output carries answers only.
-            output=create_output(stdout=sys.stderr),
+            output=output,
             enable_suspend=True,
         )
 
