@@ -1,4 +1,4 @@
-"""The flow: names and edges.
+"""The flow: names and edges, and the flow as a library.
 
 PromptProcessor --ready--> StreamingLLM --streaming--> ResponseHandler --guarded--> TokenAggregator
       \\--rejected--> TokenAggregator    \\--unavailable--> TokenAggregator
@@ -6,9 +6,11 @@ PromptProcessor --ready--> StreamingLLM --streaming--> ResponseHandler --guarded
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
-from kaygraph import AsyncGraph
+from kaygraph import AsyncGraph, BaseNode
 from nodes import (
     GUARDED,
     READY,
@@ -21,15 +23,19 @@ from nodes import (
     Shared,
     StreamingLLM,
     StreamLog,
+    StreamStage,
     TokenAggregator,
 )
 from utils.answer_guard import AnswerGuard, AnswerPolicy
 from utils.guardrails.prompt_guard import Finding, PromptPolicy
+from utils.library import new_run, session_of
 from utils.metrics.recorder import Recorder
 from utils.resilience.resilient_stream import Opener
+from utils.run_context import Listener, Message
 from utils.run_report import RunReport
+from utils.settings import deadlines
 
-__all__ = ["create_streaming_graph", "run_streaming_graph"]
+__all__ = ["StreamingFlow", "ask", "create_streaming_graph", "run_streaming_graph"]
 
 
 def create_streaming_graph(
@@ -39,11 +45,14 @@ def create_streaming_graph(
     answer: AnswerPolicy | None = None,
     model_requested: str = "",
     on_prompt_finding: Callable[[Finding], None] | None = None,
+    before_guards: Sequence[StreamStage] = (),
+    after_guards: Sequence[StreamStage] = (),
 ) -> AsyncGraph:
-    """The flow of one target, for any number of runs with `run_streaming_graph`.
+    """The flow of one chain of targets, for any number of runs with `run_streaming_graph`.
 
     The prompt guard is always on; *on_prompt_finding* is told what it noticed before anything is sent. *answer*: what
-    an answer must be and must not hold (nothing, if it is None).
+    an answer must be and must not hold (nothing, if it is None). *before_guards* and *after_guards*: nodes of your own
+    in the stream; what stands after the guards can show what they have not seen.
     """
     log = StreamLog()
     processor = PromptProcessor(prompt, on_prompt_finding)
@@ -53,10 +62,18 @@ def create_streaming_graph(
 
     processor - READY >> llm
     processor - REJECTED >> aggregator
-    llm - STREAMING >> handler
     llm - UNAVAILABLE >> aggregator
-    handler - GUARDED >> aggregator
+    _chain(llm, STREAMING, before_guards, handler)
+    _chain(handler, GUARDED, after_guards, aggregator)
     return AsyncGraph(start=processor)
+
+
+def _chain(first: BaseNode[Any, Any], action: str, stages: Sequence[StreamStage], last: BaseNode[Any, Any]) -> None:
+    for stage in stages:
+        stage.action = action
+        first - action >> stage
+        first = stage
+    first - action >> last
 
 
 async def run_streaming_graph(graph: AsyncGraph, run_input: RunInput, recorder: Recorder) -> RunReport:
@@ -68,3 +85,79 @@ async def run_streaming_graph(graph: AsyncGraph, run_input: RunInput, recorder: 
     finally:
         if "opened" in shared:
             await shared["opened"].aclose()
+
+
+class StreamingFlow:
+    """The whole flow for a program of your own; the arguments are settings by their names (see docs/configuration.md).
+
+        async with StreamingFlow(model="llama3.2", base_url="http://127.0.0.1:11434/v1", guard=("pii",)) as flow:
+            report = await flow.run("Hello", on_text=lambda text: print(text, end=""))
+
+    Breakers, limits, connections and the embedded model's process live from `async with` to its end; any number of runs
+    may go on at once. Of the environment only OPENAI_* and KAYGRAPH_* are read, and no file of settings but
+    *config_file*. Raises AppError for settings that cannot be used; what goes wrong in a run stands in its report.
+    """
+
+    def __init__(
+        self,
+        *,
+        before_guards: Sequence[StreamStage] = (),
+        after_guards: Sequence[StreamStage] = (),
+        answer: AnswerPolicy | None = None,
+        **settings: Any,
+    ) -> None:
+        self._stages = before_guards, after_guards
+        self._answer = answer
+        self._session = session_of(settings)
+        self._graph: AsyncGraph | None = None
+
+    async def __aenter__(self) -> Self:
+        session, (before, after) = self._session, self._stages
+        self._graph = create_streaming_graph(
+            session.opener(),
+            prompt=session.guards.prompt,
+            answer=self._answer or session.answer_policy(),
+            model_requested=session.choice.model_requested,
+            before_guards=before,
+            after_guards=after,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.aclose()
+
+    async def run(
+        self,
+        prompt: str,
+        *,
+        system: str | None = None,
+        earlier: Sequence[Message] = (),
+        on_text: Callable[[str], object] | None = None,
+        on_event: Listener | None = None,
+    ) -> RunReport:
+        """One answer. *on_text* is called with each piece as it is shown, *on_event* with every event and its instant.
+
+        Cancelling the task ends the answer and closes its connection.
+        """
+        assert self._graph is not None, "`async with` opens the flow"
+        session = self._session
+        context, recorder = new_run(on_text, on_event, timeout_s=session.settings.timeout_s)
+        run_input = RunInput(
+            prompt=prompt,
+            context=context,
+            system=session.settings.system if system is None else system,
+            parameters=session.guards.parameters,
+            deadlines=deadlines(session.settings),
+            earlier=tuple(earlier),
+        )
+        return await run_streaming_graph(self._graph, run_input, recorder)
+
+
+def ask(prompt: str, *, on_text: Callable[[str], object] | None = None, **settings: Any) -> RunReport:
+    """`StreamingFlow.run` for programs without an event loop: one answer in a loop of its own. Blocks until it ends."""
+
+    async def main() -> RunReport:
+        async with StreamingFlow(**settings) as flow:
+            return await flow.run(prompt, on_text=on_text)
+
+    return asyncio.run(main())

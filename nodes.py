@@ -7,14 +7,15 @@ Whatever happens after the first token is an event in that stream, never an exce
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from kaygraph import AsyncNode, MetricsNode, ValidatedNode
 from utils.answer_guard import AnswerGuard, GuardFigures
 from utils.errors import AppError, InternalError
-from utils.events import Aborted, Finished, Flagged
+from utils.events import Aborted, Event, Finished, Flagged
 from utils.guardrails.prompt_guard import Finding, PromptPolicy, check_prompt
 from utils.metrics.recorder import Recorder
 from utils.resilience.resilient_stream import Opener, ResilientStream
@@ -33,6 +34,7 @@ __all__ = [
     "RunInput",
     "Shared",
     "StreamLog",
+    "StreamStage",
     "StreamingLLM",
     "TokenAggregator",
 ]
@@ -199,6 +201,42 @@ class ResponseHandler(ValidatedNode[Any, EventStream]):
         """Hand the guarded stream on."""
         shared["stream"] = exec_res
         return GUARDED
+
+
+class StreamStage(AsyncNode[EventStream, EventStream]):
+    """A node of somebody else's in the stream, between ours: override `transform`.   `streaming` | `guarded`
+
+    It is wired by `create_streaming_graph`. Its events are made well-formed like those of our own stages.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action = GUARDED
+        """The action of the node before it, which it passes on."""
+
+    def transform(self, stream: EventStream) -> AsyncGenerator[Event, None]:
+        """An async generator over *stream*: yield its events, changed, dropped or with others between them."""
+        raise NotImplementedError
+
+    async def prep_async(self, shared: Shared) -> EventStream:
+        """Read the stream."""
+        return shared["stream"]
+
+    async def exec_async(self, prep_res: EventStream) -> EventStream:
+        """Wrap it; nothing is pulled yet."""
+        return well_formed(_closing(self.transform(prep_res), prep_res))
+
+    async def post_async(self, shared: Shared, prep_res: object, exec_res: EventStream) -> str:
+        """Hand the wrapped stream on."""
+        shared["stream"] = exec_res
+        return self.action
+
+
+async def _closing(outer: AsyncGenerator[Event, None], inner: EventStream) -> AsyncGenerator[Event, None]:
+    """*outer*, which reads *inner*; both are closed behind it, whatever *outer* does about that."""
+    async with aclosing(inner), aclosing(outer):
+        async for event in outer:
+            yield event
 
 
 class TokenAggregator(AsyncNode[tuple[EventStream, RunContext], None]):

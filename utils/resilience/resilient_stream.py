@@ -242,12 +242,13 @@ class ResilientStream:
 
     async def _failed(self, cause: ProviderError) -> list[Event]:
         """Report and close the failed attempt; the event that tells of it, if text had been delivered."""
-        attempt = self._attempt
+        attempt, now = self._attempt, self._context.clock()
         was_open = attempt is not None and attempt.is_open
         if attempt is not None:
             attempt.fail(cause)
         await self._close_attempt()
-        return self._course.note_failure(cause, self._context.clock(), was_open=was_open)
+        # The reader has waited since then, closing included.
+        return self._course.note_failure(cause, now, was_open=was_open)
 
     def _may_cut(self) -> bool:
         adaptation = self._adaptation

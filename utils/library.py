@@ -1,0 +1,70 @@
+"""The flow for other programs: a session from settings by name; for each run a context, a recorder and listeners."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from utils.clock import monotonic
+from utils.metrics.recorder import Recorder
+from utils.render.sink import shown_text
+from utils.run_context import Listener, RunContext
+from utils.session import Session
+from utils.settings import Settings, load
+from utils.vocabularies import tokenizer_for
+from utils.wording import nearest
+
+__all__ = ["new_run", "session_of"]
+
+_BESIDES = ("allow_secrets", "config_file")
+_READ_VARIABLES = ("KAYGRAPH_", "OPENAI_")
+
+
+def session_of(settings: Mapping[str, Any], *, environ: Mapping[str, str] = os.environ) -> Session:
+    """A session of *settings*, which rank like flags; `config_file` among them names a file to read.
+
+    A library reads no file that nobody named, and of *environ* only what is meant for it. Raises AppError for values
+    that cannot be used, TypeError for names that are none.
+    """
+    for name in settings.keys() - {*Settings.model_fields, *_BESIDES}:
+        near = nearest(name, Settings.model_fields)
+        raise TypeError(f"{name!r} is no setting{f'; did you mean {near!r}?' if near else ''}")
+    chosen = dict(settings)
+    allow_secrets = bool(chosen.pop("allow_secrets", False))
+    named = chosen.pop("config_file", None)
+    variables = {name: value for name, value in environ.items() if name.startswith(_READ_VARIABLES)}
+    loaded = load(chosen, environ=variables, config_file=None if named is None else Path(named))
+    return Session(loaded, allow_secrets=allow_secrets)
+
+
+def new_run(
+    on_text: Callable[[str], object] | None = None,
+    on_event: Listener | None = None,
+    *,
+    timeout_s: float | None = None,
+) -> tuple[RunContext, Recorder]:
+    """The context of a run that begins now and may last *timeout_s* seconds (None: for ever), and its recorder.
+
+    *on_text* is called with each piece of the answer as it is shown, *on_event* with every event and its instant.
+    """
+    started_s = monotonic()
+    recorder = Recorder(started_s, tokenizer_for)
+    context = RunContext(
+        clock=monotonic,
+        started_s=started_s,
+        deadline_s=None if timeout_s is None else started_s + timeout_s,
+        listeners=(recorder.handle,),
+    )
+    if on_event is not None:
+        context.add_listener(on_event)
+    if on_text is not None:
+        show = on_text
+
+        def listen(event: Any, now: float) -> None:
+            if text := shown_text(event):
+                show(text)
+
+        context.add_listener(listen)
+    return context, recorder
