@@ -7,7 +7,7 @@ PromptProcessor --ready--> StreamingLLM --streaming--> ResponseHandler --guarded
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, Self
 
 from kaygraph import AsyncGraph, BaseNode
@@ -19,21 +19,22 @@ from nodes import (
     UNAVAILABLE,
     PromptProcessor,
     ResponseHandler,
-    RunInput,
-    Shared,
     StreamingLLM,
-    StreamLog,
     StreamStage,
     TokenAggregator,
 )
 from utils.answer_guard import AnswerGuard, AnswerPolicy
+from utils.events import Aborted, Event
 from utils.guardrails.prompt_guard import Finding, PromptPolicy
 from utils.library import new_run, session_of
 from utils.metrics.recorder import Recorder
+from utils.render.sink import shown_text
 from utils.resilience.resilient_stream import Opener
-from utils.run_context import Listener, Message
+from utils.run_context import EventStream, Listener, Message, RunContext
+from utils.run_input import RunInput, Shared, StreamLog
 from utils.run_report import RunReport
 from utils.settings import deadlines
+from utils.text_stream import TextStream, left
 
 __all__ = ["StreamingFlow", "ask", "create_streaming_graph", "run_streaming_graph"]
 
@@ -106,21 +107,13 @@ class StreamingFlow:
         answer: AnswerPolicy | None = None,
         **settings: Any,
     ) -> None:
-        self._stages = before_guards, after_guards
+        self._before_guards, self._after_guards = before_guards, after_guards
         self._answer = answer
         self._session = session_of(settings)
-        self._graph: AsyncGraph | None = None
+        self._opener: Opener | None = None
 
     async def __aenter__(self) -> Self:
-        session, (before, after) = self._session, self._stages
-        self._graph = create_streaming_graph(
-            session.opener(),
-            prompt=session.guards.prompt,
-            answer=self._answer or session.answer_policy(),
-            model_requested=session.choice.model_requested,
-            before_guards=before,
-            after_guards=after,
-        )
+        self._opener = self._session.opener()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -139,18 +132,63 @@ class StreamingFlow:
 
         Cancelling the task ends the answer and closes its connection.
         """
-        assert self._graph is not None, "`async with` opens the flow"
+        run, _ = self._begin(prompt, system, earlier, self._after_guards, on_text, on_event)
+        return await run
+
+    def stream(self, prompt: str, *, system: str | None = None, earlier: Sequence[Message] = ()) -> TextStream:
+        """One answer as an async iterator of text, inside `async with`; it waits for its reader."""
+
+        def begin(text: TextStream) -> tuple[Awaitable[RunReport], Callable[[], None]]:
+            run, context = self._begin(prompt, system, earlier, (*self._after_guards, _Tap(text)))
+            return run, lambda: context.stop(left())
+
+        return TextStream(begin)
+
+    def _begin(
+        self,
+        prompt: str,
+        system: str | None,
+        earlier: Sequence[Message],
+        after_guards: Sequence[StreamStage],
+        on_text: Callable[[str], object] | None = None,
+        on_event: Listener | None = None,
+    ) -> tuple[Awaitable[RunReport], RunContext]:
+        assert self._opener is not None, "`async with` opens the flow"
         session = self._session
-        context, recorder = new_run(on_text, on_event, timeout_s=session.settings.timeout_s)
-        run_input = RunInput(
-            prompt=prompt,
-            context=context,
+        graph = create_streaming_graph(
+            self._opener,
+            prompt=session.guards.prompt,
+            answer=self._answer or session.answer_policy(),
+            model_requested=session.choice.model_requested,
+            before_guards=self._before_guards,
+            after_guards=after_guards,
+        )
+        run_input, recorder = new_run(
+            prompt,
+            on_text=on_text,
+            on_event=on_event,
+            timeout_s=session.settings.timeout_s,
             system=session.settings.system if system is None else system,
             parameters=session.guards.parameters,
             deadlines=deadlines(session.settings),
             earlier=tuple(earlier),
         )
-        return await run_streaming_graph(self._graph, run_input, recorder)
+        return run_streaming_graph(graph, run_input, recorder), run_input.context
+
+
+class _Tap(StreamStage):
+    """Hands what is shown to whoever pulls."""
+
+    def __init__(self, text: TextStream) -> None:
+        super().__init__()
+        self._text = text
+
+    async def transform(self, stream: EventStream) -> AsyncGenerator[Event, None]:
+        async for event in stream:
+            yield event
+            if (text := shown_text(event)) and not await self._text.put(text):
+                yield Aborted(left())
+                return
 
 
 def ask(prompt: str, *, on_text: Callable[[str], object] | None = None, **settings: Any) -> RunReport:

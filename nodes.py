@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any
 
 from kaygraph import AsyncNode, MetricsNode, ValidatedNode
 from utils.answer_guard import AnswerGuard, GuardFigures
 from utils.errors import AppError, InternalError
 from utils.events import Aborted, Event, Finished, Flagged
 from utils.guardrails.prompt_guard import Finding, PromptPolicy, check_prompt
-from utils.metrics.recorder import Recorder
 from utils.resilience.resilient_stream import Opener, ResilientStream
-from utils.run_context import Deadlines, EventStream, Message, Parameters, Request, RunContext, ended
+from utils.run_context import EventStream, Request, RunContext, ended
+from utils.run_input import RunInput, Shared, StreamLog
 from utils.run_report import RunReport, exit_code_of, outcome_of
 from utils.well_formed import well_formed
 
@@ -42,53 +41,6 @@ __all__ = [
 READY, REJECTED = "ready", "rejected"
 STREAMING, UNAVAILABLE = "streaming", "unavailable"
 GUARDED = "guarded"
-
-
-@dataclass(frozen=True, slots=True)
-class RunInput:
-    """What a run starts from: the prompt as the user gave it, and everything that will go with it."""
-
-    prompt: str = field(repr=False)
-    context: RunContext = field(repr=False)
-    system: str | None = field(default=None, repr=False)
-    parameters: Parameters = field(default_factory=Parameters)
-    deadlines: Deadlines = field(default_factory=Deadlines)
-    guard_figures: GuardFigures = field(default_factory=GuardFigures, repr=False)
-    """What the guards of this run report; filled while it runs."""
-    earlier: tuple[Message, ...] = field(default=(), repr=False)
-    """The conversation before the prompt, oldest first; it was judged when it was said."""
-
-
-class Shared(TypedDict, total=False):
-    """The keys of the shared store. The caller puts `run_input` and `recorder`; `report` is there at the end."""
-
-    run_input: RunInput
-    recorder: Recorder
-    request: Request
-    stream: EventStream
-    opened: ResilientStream
-    guard_figures: GuardFigures
-    report: RunReport
-
-
-class StreamLog:
-    """The figures of the streams that one flow has drained; outlives node copies because it is handed in."""
-
-    def __init__(self) -> None:
-        self._metrics: list[dict[str, Any]] = []
-        self._outcomes: dict[str, int] = {}
-
-    def add(self, report: RunReport) -> None:
-        """Take in a finished run."""
-        self._outcomes[report.outcome] = self._outcomes.get(report.outcome, 0) + 1
-        self._metrics.append(report.metrics)
-
-    def statistics(self) -> dict[str, Any]:
-        """Runs by outcome, and the metrics of the newest run."""
-        return {"runs": len(self._metrics), "outcomes": dict(self._outcomes), "last": self._last()}
-
-    def _last(self) -> dict[str, Any]:
-        return self._metrics[-1] if self._metrics else {}
 
 
 class PromptProcessor(ValidatedNode[Any, Request]):

@@ -15,7 +15,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from flow import create_streaming_graph, run_streaming_graph
-from nodes import RunInput
 from utils.embedded_model.backend import EmbeddedBackend
 from utils.guardrails.policy import compile_rules
 from utils.guardrails.prompt_guard import PromptLimits, PromptPolicy
@@ -54,8 +53,8 @@ async def main() -> int:
     code = 0
     try:
         for question in QUESTIONS:
-            context, recorder = new_run(lambda text: print(text, end="", flush=True))
-            report = await run_streaming_graph(graph, RunInput(question, context), recorder)
+            run_input, recorder = new_run(question, on_text=lambda text: print(text, end="", flush=True))
+            report = await run_streaming_graph(graph, run_input, recorder)
             code = report.exit_code
             print(f"\n  {report.outcome} by {report.target} at attempt {report.metrics['attempts']}", end="; ")
             print(f"the breaker of {chain[0].target.model!r} is {impatient.statistics().state.value}")

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from utils.clock import monotonic
+from utils.events import Event
 from utils.metrics.recorder import Recorder
 from utils.render.sink import shown_text
 from utils.run_context import Listener, RunContext
+from utils.run_input import RunInput
 from utils.session import Session
 from utils.settings import Settings, load
 from utils.vocabularies import tokenizer_for
@@ -40,14 +42,17 @@ def session_of(settings: Mapping[str, Any], *, environ: Mapping[str, str] = os.e
 
 
 def new_run(
+    prompt: str,
+    *,
     on_text: Callable[[str], object] | None = None,
     on_event: Listener | None = None,
-    *,
     timeout_s: float | None = None,
-) -> tuple[RunContext, Recorder]:
-    """The context of a run that begins now and may last *timeout_s* seconds (None: for ever), and its recorder.
+    **request: Any,
+) -> tuple[RunInput, Recorder]:
+    """The input of a run that begins now and may last *timeout_s* seconds (None: for ever), and its recorder.
 
     *on_text* is called with each piece of the answer as it is shown, *on_event* with every event and its instant.
+    *request*: the other fields of `RunInput`.
     """
     started_s = monotonic()
     recorder = Recorder(started_s, tokenizer_for)
@@ -62,9 +67,9 @@ def new_run(
     if on_text is not None:
         show = on_text
 
-        def listen(event: Any, now: float) -> None:
+        def listen(event: Event, now: float) -> None:
             if text := shown_text(event):
                 show(text)
 
         context.add_listener(listen)
-    return context, recorder
+    return RunInput(prompt, context, **request), recorder
