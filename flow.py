@@ -63,8 +63,8 @@ def create_streaming_graph(
 
     processor - READY >> llm
     processor - REJECTED >> aggregator
-    llm - UNAVAILABLE >> aggregator
     _chain(llm, STREAMING, before_guards, handler)
+    llm - UNAVAILABLE >> aggregator
     _chain(handler, GUARDED, after_guards, aggregator)
     return AsyncGraph(start=processor)
 

@@ -1,4 +1,4 @@
-"""The version of the program. main.py repeats it, because it imports nothing of ours before it must."""
+"""The version of the program."""
 
 from __future__ import annotations
 

@@ -14,7 +14,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    return Path(shutil.copy(ROOT / "main.py", tmp_path))
+    for name in ("main.py", "commands/__init__.py", "commands/startup.py", "commands/cli.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path / "main.py"
 
 
 def run_without_packages(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -101,9 +101,8 @@ def test_decisions_are_all_listed() -> None:
 
 def test_the_version_is_one() -> None:
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert f'version = "{main.VERSION}"' in project
-    assert main.VERSION == VERSION
-    assert f"## {main.VERSION}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f'version = "{VERSION}"' in project
+    assert f"## {VERSION}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_the_help_page_shows_every_command_and_every_option_with_help() -> None:
