@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
 import click
 
 from utils.version import VERSION
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["COMMANDS", "DEFAULT_COMMAND", "LazyGroup", "cli", "say"]
 
@@ -19,6 +23,7 @@ COMMANDS = {
     "history": ("commands.history", "List, show, compare, export or forget earlier runs."),
     "report": ("commands.report", "Write the HTML page of an earlier run."),
     "model": ("commands.model", "Show, fetch, verify or remove the embedded model."),
+    "completion": ("commands.completion", "Print what lets bash, zsh or fish complete all this."),
     "doctor": ("commands.doctor", "Show what works here, what does not, and what to do about it."),
 }
 
@@ -40,6 +45,8 @@ class LazyGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the default command's name where the user left it out."""
+        if ctx.resilient_parsing and not args:  # a shell that completes the first word
+            return super().parse_args(ctx, args)
         if not args or (args[0] not in COMMANDS and args[0] not in ("--help", "-h", "--version")):
             if len(args) > 1 and not args[0].startswith("-") and not args[1].startswith("-"):
                 _refuse_two_words(args)
@@ -47,6 +54,12 @@ class LazyGroup(click.Group):
                 _note_near_command(args[0])
             args = [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What the first word may be: a command, or an option of the default one."""
+        run = self.get_command(ctx, DEFAULT_COMMAND)
+        assert run is not None
+        return [*super().shell_complete(ctx, incomplete), *run.shell_complete(click.Context(run), incomplete)]
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The default command first: it is what nearly everybody wants."""

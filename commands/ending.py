@@ -19,6 +19,10 @@ def run_command_line(args: list[str], started_s: float) -> int:
     """Run the program; the exit code. Every error ends here, in one or two lines on stderr."""
     _handle_signals()
     try:
+        if request := os.environ.get("_KAYGRAPH_COMPLETE"):
+            from click.shell_completion import shell_complete
+
+            return shell_complete(cli, {}, "kaygraph", "_KAYGRAPH_COMPLETE", request)
         return _invoke(args, started_s)
     except click.ClickException as error:
         error.show()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = [
     "CONFIGURATION",
@@ -61,7 +64,24 @@ def options(*groups: Iterable[Callable[[F], F]]) -> Callable[[F], F]:
     return decorate
 
 
+def _files(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="file")]
+
+
+def _packs(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    from utils.guardrails.packs import BUILTIN
+
+    named = [CompletionItem(name) for name in BUILTIN if name.startswith(incomplete)]
+    return named or _files(ctx, parameter, incomplete)
+
+
 def _option(section: str, *args: Any, **kwargs: Any) -> Callable[[F], F]:
+    if kwargs.get("metavar") == "FILE":
+        kwargs["shell_complete"] = _files
     return click.option(*args, cls=_Option, section=section, **kwargs)
 
 
@@ -108,6 +128,7 @@ GUARDRAILS: tuple[Callable[[Any], Any], ...] = (
         "--guard",
         multiple=True,
         metavar="PACK",
+        shell_complete=_packs,
         help="Guard with this rule pack: pii, secrets, profanity, injection, or a TOML file. Repeatable.",
     ),
     _option(
