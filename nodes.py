@@ -221,12 +221,14 @@ class TokenAggregator(AsyncNode[tuple[EventStream, RunContext], None]):
         return report.outcome
 
     def _report(self, shared: Shared) -> RunReport:
-        recorder, context = shared["recorder"], shared["run_input"].context
+        recorder, guard, context = shared["recorder"], shared["guard_figures"], shared["run_input"].context
         terminal = recorder.terminal or Aborted(InternalError("the run ended without an outcome"))
         opened = recorder.opened
         used = self._opener.upstream(recorder.target)
         text_shown = recorder.text_shown
         now = context.clock()
+        quality = recorder.quality()
+        quality["completeness"]["structure"] = guard.structure(is_finished=isinstance(terminal, Finished))
         return RunReport(
             text=recorder.text,
             outcome=outcome_of(terminal, text_shown=text_shown),
@@ -238,8 +240,8 @@ class TokenAggregator(AsyncNode[tuple[EventStream, RunContext], None]):
             error=terminal.error if isinstance(terminal, Aborted) else None,
             usage=recorder.usage(),
             metrics=recorder.metrics(now),
-            quality=recorder.quality(),
-            guard=shared["guard_figures"].as_json(),
+            quality=quality,
+            guard=guard.as_json(),
             breaker=used.breaker.statistics().as_json(),
             targets=tuple(upstream.statistics() for upstream in self._opener.upstreams),
             events=recorder.events(),

@@ -56,7 +56,10 @@ class GuardFigures:
         self.screens: list[ToxicityGuard] = []
         """The first one judges the answer, unless an endpoint does."""
         self.moderation: ModerationStatistics | None = None
+        self.validation: ValidationPlan | None = None
+        """What the answer must be; None if nothing was asked for, or no answer came."""
         self.violations: list[Violation] = []
+        """One for each answer that was refused; the plan may have had it asked for again."""
         self.hold: HoldLog | None = None
         """What text waited in the guard; filled while the answer comes. Not part of the JSON object: see the record."""
 
@@ -71,6 +74,16 @@ class GuardFigures:
     def take_moderation(self, figures: ModerationStatistics) -> None:
         """Receive the final figures of the endpoint's judgements."""
         self.moderation = figures
+
+    def structure(self, *, is_finished: bool) -> Literal["valid", "invalid"] | None:
+        """What the checks made of the last answer, which ended as it should if *is_finished*. None: there were none, or
+        it ended otherwise before they could tell.
+        """
+        if self.validation is None:
+            return None
+        if is_finished:
+            return "valid"
+        return "invalid" if len(self.violations) > self.validation.retries else None
 
     def as_json(self) -> dict[str, Any]:
         """JSON-ready; holds rules, counts and places, never a removed text."""
@@ -109,6 +122,7 @@ class AnswerGuard:
         """*stream*, the answer to *request*, behind the stages; nothing is pulled yet."""
         policy = self._policy
         if policy.validation is not None:
+            figures.validation = policy.validation
             stream = checked(stream, request, policy.validation, self._reopen, on_violation=figures.violations.append)
         if policy.rules is not None or policy.toxicity != "off":
             stream = self._guarded(stream, request, figures)

@@ -7,11 +7,13 @@ takes it back; other things after it cannot make the answer incomplete any more,
 
 Only the fields that we use are decoded, into typed structs; unknown fields, further choices, `choices: []`,
 several deltas in one chunk and padding are normal input. Usage and logprobs are extras: if they are malformed they are
-left out, and the answer stays.
+left out, and the answer stays. Logprobs may come ahead of their text, as those of the first bytes of an emoji do: they
+wait for it.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
@@ -28,6 +30,9 @@ T = TypeVar("T")
 
 _MIN_DUPLICATE_CHARS = 3
 """Two identical events in a row with less text than this are far more likely two equal tokens ("ha" "ha")."""
+
+_MAX_TOKENS_AHEAD = 256
+"""Bounds what waits for its text. A character has at most four bytes, each a token; a held stop word a few tokens."""
 
 _WHOLE = {
     *("stop", "eos", "eos_token", "end", "end_turn", "stop_sequence", "complete", "completed", "done"),
@@ -115,6 +120,8 @@ class ChatStreamDecoder:
         self._sse = SSEDecoder(max_event_bytes)
         self._is_opened = False
         self._has_refusal = False
+        self._tokens_ahead: deque[TokenLogprob] = deque(maxlen=_MAX_TOKENS_AHEAD)
+        """The newest tokens whose text has not come yet; without it they are no part of the answer."""
         self._last_data = b""
 
     def feed(self, data: bytes) -> list[Event]:
@@ -215,10 +222,15 @@ class ChatStreamDecoder:
             reasoning = delta.reasoning_content or delta.reasoning
             if reasoning:
                 events.append(ReasoningDelta(reasoning))
+                self._tokens_ahead.clear()
             text = (delta.content or "") + (delta.refusal or "")
             if text:
                 start, self.chars = self.chars, self.chars + len(text)
-                events.append(TextDelta(text, _tokens(choice.logprobs) if choice.logprobs else ()))
+                tokens = _tokens(choice.logprobs) if choice.logprobs else ()
+                if self._tokens_ahead:
+                    tokens = (*self._tokens_ahead, *tokens)
+                    self._tokens_ahead.clear()
+                events.append(TextDelta(text, tokens))
                 if self.finish_reason is not None:
                     self.finish_reason = None
                     self.is_doubtful = True
@@ -228,6 +240,9 @@ class ChatStreamDecoder:
                     events.append(Flagged("refusal", start, self.chars))
                 if data == self._last_data and len(text.strip()) >= _MIN_DUPLICATE_CHARS:
                     events.append(Flagged("duplicated_event", start, self.chars))
+            elif delta.content is not None and choice.logprobs and not reasoning:
+                # Where there is no content at all they are those of a tool call, before reasoning those of it.
+                self._tokens_ahead.extend(_tokens(choice.logprobs))
         if choice.finish_reason == "error" or choice.error is not None:
             said = choice.error or "the provider ended the answer with finish_reason 'error'"
             raise classify_error_object(said, self._scrub)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.cli.command_line import is_slot_free
+from tests.flow.harness import run_flow
 from tests.support.paced_server import PacedServer
 from tests.support.scripted_server import Close, ScriptedServer, Send, wait_until
 from tests.support.wire import DONE, delta, error_response, finish, sse, stream_response
@@ -29,9 +31,10 @@ from utils.resilience.retry_policy import RetryPolicy
 from utils.resilience.upstream import Upstream
 from utils.run_context import Deadlines, Parameters, Request, RunContext, Target
 from utils.run_report import exit_code_of, outcome_of
-from utils.validation.plan import ValidationPlan
+from utils.validation.plan import ValidationPlan, ValidatorFactory
 from utils.validation.retrying import checked
 from utils.validation.structured import compile_json_schema, compile_regex
+from utils.validation.validators import Validator
 
 PERSON = {
     "type": "object",
@@ -178,7 +181,7 @@ def test_without_a_valid_answer_nothing_is_shown() -> None:
 
 
 def test_the_total_time_covers_all_attempts() -> None:
-    bad = ['{"name": "', *["a" * 3] * 4, *["a"] * 10_000]
+    bad = ['{"name": "', *["a" * 7] * 10_000]
     with PacedServer(pieces=bad, interval_s=0.05) as server:
         answer = ask(server.base_url, person(retries=50), total_s=0.8)
         assert len(server.streams) > 1
@@ -229,6 +232,55 @@ def test_a_refusal_of_something_else_keeps_the_schema() -> None:
         answer = ask(server.base_url, person(), parameters=Parameters(seed=1))
         assert "response_format" in server.requests[1].json
     assert answer.exit_code == 0
+
+
+class Broken:
+    """A validator with a fault of its own."""
+
+    def feed(self, text: str) -> None:
+        raise ValueError(text)
+
+    def finish(self) -> None:
+        pass
+
+
+def breaks_at(number: int) -> ValidatorFactory:
+    """Makes validators of the schema; the one of answer *number* is broken."""
+    made = itertools.count(1)
+    return lambda: STRUCTURE.validator() if next(made) != number else cast(Validator, Broken())
+
+
+VALID, BAD = answering(WHOLE), answering('{"name": 5}')
+CUT: list[Any] = [Send(stream_response(sse(delta('{"name"')))), Close()]
+LIMITED = answering('{"name"', reason="length")
+DOWN: list[Any] = [Send(error_response(503, "down")), Close()]
+STRUCTURES: dict[str, tuple[list[list[Any]], ValidationPlan | None, str | None]] = {
+    "valid": ([VALID], person(), "valid"),
+    "valid at the second time": ([BAD, VALID], person(retries=1), "valid"),
+    "refused in its middle": ([BAD], person(), "invalid"),
+    "refused at its end": ([LIMITED], person(), "invalid"),
+    "refused each time": ([BAD, LIMITED], person(retries=1), "invalid"),
+    "nothing was asked for": ([BAD], None, None),
+    "cut": ([CUT], person(), None),
+    "refused, then cut": ([BAD, CUT], person(retries=1), None),
+    "no answer": ([DOWN], person(), None),
+    "a broken check": ([VALID], ValidationPlan((breaks_at(1),)), None),
+    "refused, then a broken check": ([BAD, VALID], ValidationPlan((breaks_at(2),), retries=1), None),
+}
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_the_report_says_whether_the_structure_is_valid(name: str) -> None:
+    answers, plan, expected = STRUCTURES[name]
+    with ScriptedServer(answers) as server:
+        report = run_flow(server.base_url, validation=plan).report
+        assert len(server.requests) == len(answers)
+    completeness = report.quality["completeness"]
+    assert completeness["structure"] == expected
+    # The server said so of each answer that was not cut; of one that was refused it does not matter.
+    ended = expected == "valid" or plan is None
+    assert completeness["finish_reason"] == ("stop" if ended else None)
+    assert (report.exit_code == 4) == (expected == "invalid" or "broken" in name)
 
 
 # -- the embedded model ----------------------------------------------------------------------------------------------

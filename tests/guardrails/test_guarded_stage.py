@@ -165,6 +165,12 @@ def test_token_texts_stay_only_with_a_delta_that_is_released_verbatim_but_probab
     ]
 
 
+@pytest.mark.parametrize("more", [[], [TextDelta("x", (TokenLogprob("x", -0.2),))]])
+def test_tokens_after_which_nothing_is_released_are_left_out(more: list[Event]) -> None:
+    secret = TextDelta("a@b.com", (TokenLogprob("a@b", -0.3), TokenLogprob(".com", -0.4)))
+    assert drain(Script([secret, *more, STOP])) == [Redacted("email", "[EMAIL]", 0), STOP]
+
+
 class Fake:
     """A guard that answers with what it is told, or fails."""
 

@@ -44,7 +44,7 @@ def test_mean_perplexity_and_share_follow_from_the_logprobs(values: list[float])
 
 def test_without_logprobs_there_is_no_confidence() -> None:
     assert confidence_of([]) is None
-    assert ConfidenceLog(10).as_json(0) is None
+    assert ConfidenceLog(10).as_json() is None
 
 
 @pytest.mark.parametrize("wild", [-9999.0, -math.inf, math.nan])
@@ -66,20 +66,20 @@ def test_a_positive_logprob_counts_as_certainty() -> None:
 def test_the_lowest_window_knows_its_place_in_the_text() -> None:
     log = ConfidenceLog(1_000)
     for i in range(100):
-        log.add((TokenLogprob("abc", -3.0 if 40 <= i < 72 else -0.1),), place=i * 3)
-    window = log.as_json(300)["lowest_window"]  # type: ignore[index]
+        log.add((TokenLogprob("abc", -3.0 if 40 <= i < 72 else -0.1),), i * 5, i * 5 + 3)
+    window = log.as_json()["lowest_window"]  # type: ignore[index]
     assert window == {
         "mean_logprob": pytest.approx(-3.0),
         "tokens": 32,
-        "start_char": 120,
-        "end_char": 216,
+        "start_char": 200,
+        "end_char": 358,
     }
 
 
-def test_a_window_at_the_end_reaches_to_the_end_of_the_text() -> None:
+def test_tokens_of_one_delta_share_its_place() -> None:
     log = ConfidenceLog(1_000)
-    log.add((TokenLogprob("ab", -0.1), TokenLogprob("cd", -2.0)), place=5)
-    found = log.as_json(9)
+    log.add((TokenLogprob("ab", -0.1), TokenLogprob("cd", -2.0)), 5, 9)
+    found = log.as_json()
     assert found is not None
     assert found["lowest_window"] == {"mean_logprob": -1.05, "tokens": 2, "start_char": 5, "end_char": 9}
 
@@ -87,8 +87,8 @@ def test_a_window_at_the_end_reaches_to_the_end_of_the_text() -> None:
 def test_tokens_beyond_the_cap_are_counted_and_left_out() -> None:
     log = ConfidenceLog(cap=3)
     for i in range(5):
-        log.add((TokenLogprob("x", -float(i)),), place=i)
-    found = log.as_json(5)
+        log.add((TokenLogprob("x", -float(i)),), i, i + 1)
+    found = log.as_json()
     assert found is not None
     assert (log.count, found["tokens"], found["left_out"]) == (5, 3, 2)
     assert found["mean_logprob"] == -1.0

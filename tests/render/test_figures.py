@@ -174,6 +174,32 @@ def test_a_figure_reads_like_this(name: str, end: RunReport, value: str | None) 
     assert value_of(name, end) == value
 
 
+@pytest.mark.parametrize(
+    ("completeness", "outcome", "value"),
+    [
+        (
+            {"finish_reason": "stop", "is_complete": True, "structure": None},
+            "complete",
+            "complete (finish_reason stop)",
+        ),
+        (
+            {"finish_reason": "stop", "is_complete": True, "structure": "valid"},
+            "complete",
+            "complete (finish_reason stop), structure valid",
+        ),
+        (
+            {"finish_reason": None, "is_complete": False, "structure": "invalid"},
+            "blocked",
+            "not complete (blocked), structure invalid",
+        ),
+    ],
+)
+def test_the_structure_is_told_where_one_was_judged(completeness: Any, outcome: Any, value: str) -> None:
+    assert value_of("quality", ended(quality={"completeness": completeness}, outcome=outcome)) == (
+        f"{value}; no repetition"
+    )
+
+
 def test_an_answer_that_was_stopped_is_not_blamed_on_the_server() -> None:
     cut = {"completeness": {"finish_reason": None, "is_complete": False}}
     end = ended(quality=cut, outcome="cancelled")

@@ -249,6 +249,24 @@ def test_the_hold_back_is_drawn_and_told() -> None:
         assert words in page.text, words
 
 
+@pytest.mark.parametrize(
+    ("structure", "words"),
+    [
+        ("valid", "finish_reasonstop"),
+        ("invalid", "finish_reasonn/a (the checks refused the answer)"),
+        (None, "structuren/a (not asked for, or not judged)"),
+    ],
+)
+def test_the_structure_stands_with_the_completeness(structure: str | None, words: str) -> None:
+    record = answered(["one ", "two"])
+    record.report["quality"]["completeness"] |= {"structure": structure} | (
+        {"finish_reason": None} if structure == "invalid" else {}
+    )
+    page = page_of(record)
+    assert words in page.text
+    assert f"structure{structure or 'n/a'}" in page.text
+
+
 def test_a_run_that_never_began_has_a_page_without_an_invented_figure() -> None:
     page = page_of(never_began())
     assert "No answer came: unreachable; exit code 69." in page.text

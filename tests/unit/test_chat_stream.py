@@ -139,6 +139,44 @@ def test_logprobs_usage_reasoning_and_refusal_are_decoded() -> None:
     ]
 
 
+def named(content: str | None, *logprobs: float, **more: Any) -> dict[str, Any]:
+    """A chunk with as many tokens of the name t."""
+    chunk = delta(content, **more)
+    chunk["choices"][0]["logprobs"] = {"content": [{"token": "t", "logprob": value} for value in logprobs]}
+    return chunk
+
+
+STOP = delta(finish="stop")
+AHEAD: dict[str, tuple[list[Any], list[tuple[int, ...]]]] = {
+    "they wait for the next text": ([named("", -1), named("", -2), named("a", -3), STOP], [(-1, -2, -3)]),
+    "which may have none": ([named("", -1), delta("a"), delta("b"), STOP], [(-1,), ()]),
+    "what comes between does not matter": (
+        [named("", -1), {"choices": []}, delta(""), USAGE, named("a", -2)],
+        [(-1, -2)],
+    ),
+    "without text after them they are none": ([named("a", -1), named("", -2, finish="stop"), DONE], [(-1,)]),
+    "those of a reasoning are none": (
+        [named("", -1), delta(None, reasoning="r"), named("", -2, reasoning="r"), named("a", -3), STOP],
+        [(-3,)],
+    ),
+    "those of a tool call are none": ([named(None, -1, tool_calls=[{}]), named("a", -2), STOP], [(-2,)]),
+    "the newest 256 wait": (
+        [named("", -9, -9), *(named("", -n) for n in range(300)), named("a", 1)],
+        [(*range(-44, -300, -1), 1)],
+    ),
+    "malformed ones are left out": ([named("", "x"), named("a", -1), STOP], [(-1,)]),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("name", AHEAD)
+@pytest.mark.parametrize("cut", [None, 7])
+def test_logprobs_may_come_ahead_of_their_text(name: str, cut: int | None) -> None:
+    chunks, expected = AHEAD[name]
+    _, events, _ = run(sse(*chunks), cut)
+    deltas = [event for event in events if isinstance(event, TextDelta)]
+    assert [tuple(token.logprob for token in found.tokens) for found in deltas] == expected
+
+
 def test_a_repeated_event_is_flagged_and_kept_but_not_a_short_repeated_token() -> None:
     _, events, _ = run(sse(delta("brown "), delta("brown "), delta("ha"), delta("ha"), delta(finish="stop")))
     assert [e for e in events if isinstance(e, Flagged)] == [Flagged("duplicated_event", 6, 12)]

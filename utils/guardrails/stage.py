@@ -58,6 +58,7 @@ async def guarded(
 
     Token detail stays whole with a delta that is released alone and verbatim. Elsewhere the tokens' texts, which would
     tell what the guard removes, are blanked; their probabilities go on with the next text, so confidence stays known.
+    Tokens after which no text is released (those of a replacement at the very end, or of what is dropped) are left out.
     Replacements in the reasoning are part of its text: `Redacted` speaks of the answer only.
 
     *stream* is closed before the terminal event is passed on, and at every other end of a generator that was started

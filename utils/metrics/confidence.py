@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from array import array
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -84,7 +83,7 @@ def confidence_of(logprobs: Sequence[float]) -> Confidence | None:
 
 
 class ConfidenceLog:
-    """The logprobs of an answer, each with the place of its delta in the text shown; the first *cap* of them.
+    """The logprobs of an answer, each with where its delta begins and ends in the text shown; the first *cap* of them.
 
     Keeps numbers only, never the text of a token. `count` counts also what was left out.
     """
@@ -93,28 +92,29 @@ class ConfidenceLog:
         self.count = 0
         self._cap = cap
         self._logprobs = array("d")
-        self._places = array("q")
+        self._starts = array("q")
+        self._ends = array("q")
 
-    def add(self, tokens: tuple[TokenLogprob, ...], place: int) -> None:
-        """Take in the *tokens* of a delta that begins at character *place* of the text shown."""
+    def add(self, tokens: tuple[TokenLogprob, ...], start: int, end: int) -> None:
+        """Take in the *tokens* of a delta that is [*start*, *end*) of the text shown, in characters."""
         self.count += len(tokens)
         if self.count <= self._cap:
             for token in tokens:
                 self._logprobs.append(token.logprob)
-                self._places.append(place)
+                self._starts.append(start)
+                self._ends.append(end)
 
     def placed(self) -> Iterator[tuple[int, float]]:
-        """(place of its delta in the text shown, probability) of each token, in order."""
-        return zip(self._places, map(probability, self._logprobs), strict=True)
+        """(start of its delta in the text shown, probability) of each token, in order."""
+        return zip(self._starts, map(probability, self._logprobs), strict=True)
 
-    def as_json(self, chars: int) -> dict[str, Any] | None:
-        """The `confidence` part of the quality report on a text of *chars* characters; None without logprobs."""
+    def as_json(self) -> dict[str, Any] | None:
+        """The `confidence` part of the quality report; None without logprobs."""
         confidence = confidence_of(self._logprobs)
         if confidence is None:
             return None
         first = confidence.lowest_window_start
         last = first + confidence.lowest_window_tokens - 1
-        after = bisect_right(self._places, self._places[last])
         return {
             "tokens": confidence.tokens,
             "left_out": self.count - confidence.tokens,
@@ -124,7 +124,7 @@ class ConfidenceLog:
             "lowest_window": {
                 "mean_logprob": confidence.lowest_window_mean_logprob,
                 "tokens": confidence.lowest_window_tokens,
-                "start_char": self._places[first],
-                "end_char": self._places[after] if after < len(self._places) else chars,
+                "start_char": self._starts[first],
+                "end_char": self._ends[last],
             },
         }

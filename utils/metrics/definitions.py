@@ -55,7 +55,9 @@ DEFINITIONS: dict[str, str] = {
     "events_left_out": "events beyond the first 512 and the newest 512, which the event list does not have",
     # quality
     "completeness": "whether the answer is whole, as far as its end shows",
-    "completeness.finish_reason": "why the server ended the answer; null if it never said",
+    "completeness.finish_reason": (
+        "why the server ended the answer; null if it never said, or the checks of `structure` refused the answer"
+    ),
     "completeness.is_complete": (
         "the stream ended with a finish_reason other than length or content_filter, and no fenced code block is open"
     ),
@@ -67,6 +69,10 @@ DEFINITIONS: dict[str, str] = {
     "completeness.unaccounted_tokens": (
         "tokens in usage beyond what the text can hold (text lost, or reasoning out of sight); negative: fewer "
         "than logprobs showed; 0: plausible"
+    ),
+    "completeness.structure": (
+        "valid: what the model wrote ended and passed the schema, regex, grammar and validators asked for; invalid: "
+        "they refused it; null: none was asked for, or it ended otherwise before they could tell"
     ),
     "repetition": (
         "suffix periodicity: the last max(3 p, 60) characters (200 if only symbols) repeat with period p <= 400; "
@@ -81,7 +87,7 @@ DEFINITIONS: dict[str, str] = {
     "confidence": (
         "the model's own certainty from its logprobs, not the truth of the answer; null if the server sent none"
     ),
-    "confidence.tokens": "tokens with a logprob that the figures are made of",
+    "confidence.tokens": "tokens with a logprob that the figures are made of; none after the last text shown",
     "confidence.left_out": "tokens with a logprob after the first 131,072, which the figures do not know",
     "confidence.mean_logprob": "mean natural logarithm of the token probabilities, each at least -100",
     "confidence.perplexity": "exp(-mean_logprob): 1 is certain",

@@ -6,7 +6,7 @@ the text, looking for loops and everything statistical happens per 50 chunks or 
 What is measured is what the reader sees: the events come from behind the guards, so a character that a guard held
 back counts when it is released.
 
-Memory besides the text itself is bounded: the first 131,072 gaps and logprobs (3 MB; answers of 128 k tokens stay
+Memory besides the text itself is bounded: the first 131,072 gaps and logprobs (5 MB; answers of 128 k tokens stay
 exact, later ones are counted as left out), the newest 1,024 chunk instants, the first and the newest 512 events.
 """
 
@@ -194,7 +194,8 @@ class Recorder:
         self._recent.tokens.append(tokens)
         if tokens:
             self._chunks_with_logprobs += 1
-            self._confidence.add(tokens, self._transcript.chars)
+            start = self._transcript.chars
+            self._confidence.add(tokens, start, start + len(event.text))
         self._transcript.append(event.text)
 
     def _show_replacement(self, replacement: str, now: float) -> None:
@@ -331,7 +332,7 @@ class Recorder:
         return {
             "completeness": self._completeness(),
             "repetition": self._transcript.repetition_as_json(),
-            "confidence": self._confidence.as_json(self._transcript.chars),
+            "confidence": self._confidence.as_json(),
         }
 
     def _since_start(self, instant: float | None) -> float | None:

@@ -179,6 +179,8 @@ def _completeness(figures: _Figures, outcome: Outcome) -> str:
         parts.append("a code block is open")
     if figures.get("usage_mismatch"):
         parts.append("its token count does not fit the text")
+    if structure := figures.get("structure"):
+        parts.append(f"structure {structure}")
     return ", ".join(parts)
 
 

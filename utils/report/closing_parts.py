@@ -51,10 +51,11 @@ def quality_part(record: RunRecord, glossary: Glossary) -> Html:
         def term(name: str, words: str) -> Html:
             return glossary.term(f"completeness.{name}", words)
 
-        reason = completeness.get("finish_reason")
+        reason, structure = completeness.get("finish_reason"), completeness.get("structure")
+        no_reason = "the checks refused the answer" if structure == "invalid" else "the server gave none"
         values += [
             (term("is_complete", "complete"), bool_word(completeness.get("is_complete"))),
-            (term("finish_reason", "finish_reason"), code(reason) if reason else na("the server gave none")),
+            (term("finish_reason", "finish_reason"), code(reason) if reason else na(no_reason)),
             (term("open_code_fence", "ends inside a code block"), bool_word(completeness.get("open_code_fence"))),
             (
                 term("usage_mismatch", "token count fits the text"),
@@ -64,6 +65,7 @@ def quality_part(record: RunRecord, glossary: Glossary) -> Html:
                 term("unaccounted_tokens", "tokens unaccounted for"),
                 count(completeness.get("unaccounted_tokens"), unknown),
             ),
+            (term("structure", "structure"), text(structure) if structure else na("not asked for, or not judged")),
         ]
     if repetition:
         values.append((glossary.term("repetition.detected", "repetition"), _repetition(repetition)))
