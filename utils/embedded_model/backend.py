@@ -90,8 +90,9 @@ class EmbeddedBackend:
         """
         http, server, fetch_s = await self._ready(request, watchdog)
         # A prompt that is read from the cache and one that is computed differ in the last bits, and where two tokens
-        # are equally likely that is another answer: then a replay is none.
-        extra_body = {**request.extra_body, "cache_prompt": False}
+        # are equally likely that is another answer: then a replay is none. A conversation is read from the cache all
+        # the same: without it, every turn would wait until all earlier ones were read again.
+        extra_body = {**request.extra_body, "cache_prompt": bool(request.earlier)}
         if request.parameters.logprobs:
             # Its default is 20 alternatives to each token, four fifths of the body; with 0 it sends no logprobs.
             extra_body["top_logprobs"] = 1
