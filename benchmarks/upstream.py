@@ -6,8 +6,9 @@ between it and the kernel. The path says how to answer:
     /burst/CHUNKS/v1/chat/completions             the whole answer at once
     /paced/MICROSECONDS/CHUNKS/v1/...             a chunk every so often, each connection in its own rhythm
 
-An answer is a role chunk, CHUNKS chunks of text (a word of ordinary prose each), a finish_reason, usage, `[DONE]`; about
-330 bytes each, every event an HTTP chunk of its own. Connections are kept alive. Prints its port, ends with its stdin.
+An answer is a role chunk, CHUNKS chunks of text (a word of ordinary prose each), a finish_reason, usage, `[DONE]`;
+about 330 bytes each, every event an HTTP chunk of its own. Connections are kept alive. Prints its port, ends with its
+stdin.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-__all__ = ["Upstream", "text_of"]
+__all__ = ["Upstream", "events_of", "text_of"]
 
 _HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n"
@@ -36,11 +37,12 @@ _LENGTH = re.compile(rb"(?i)content-length: *(\d+)")
 _PATH = re.compile(rb"POST /(burst|paced/(\d+))/(\d+)/")
 
 
-_PROSE = (
+_PROSE_TEXT = (
     "The keeper of the lighthouse climbed the stairs before sunrise, as he had done for thirty years, and looked at "
     "the sea. It was calm that day; a few boats were on their way home, low in the water, and gulls followed them. He "
     "wrote down the wind and the weather, cleaned the lamp, and thought of the letter that had come the week before. "
-).split(" ")
+)
+_PROSE = tuple(_PROSE_TEXT.split())
 
 
 def text_of(chunks: int) -> str:
@@ -53,6 +55,7 @@ def _words(chunks: int) -> list[str]:
 
 
 def _event(delta: dict[str, str], finish_reason: str | None = None, usage: dict[str, int] | None = None) -> bytes:
+    """One server-sent event."""
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
     row = {
         "id": "chatcmpl-CbT2mXcN5pYqLr8sVw3dKf7hJg1zA",
@@ -65,21 +68,25 @@ def _event(delta: dict[str, str], finish_reason: str | None = None, usage: dict[
         "usage": usage,
         "obfuscation": "aB3dE5gH7jK9",
     }
-    data = b"data: " + json.dumps(row, separators=(",", ":")).encode() + b"\n\n"
-    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
+    return b"data: " + json.dumps(row, separators=(",", ":")).encode() + b"\n\n"
 
 
-@lru_cache(maxsize=32)
-def _rendered(chunks: int) -> tuple[bytes, ...]:
+def events_of(chunks: int) -> list[bytes]:
+    """The events of an answer of so many chunks, without HTTP."""
     usage = {"prompt_tokens": 9, "completion_tokens": chunks, "total_tokens": 9 + chunks}
-    done = b"data: [DONE]\n\n"
-    return (
+    return [
         _event({"role": "assistant", "content": ""}),
         *(_event({"content": word}) for word in _words(chunks)),
         _event({}, "stop"),
         _event({}, usage=usage),
-        f"{len(done):x}\r\n".encode() + done + b"\r\n0\r\n\r\n",
-    )
+        b"data: [DONE]\n\n",
+    ]
+
+
+@lru_cache(maxsize=32)
+def _rendered(chunks: int) -> tuple[bytes, ...]:
+    *events, done = (f"{len(event):x}\r\n".encode() + event + b"\r\n" for event in events_of(chunks))
+    return (*events, done + b"0\r\n\r\n")
 
 
 class _Connection:
