@@ -94,9 +94,10 @@ class StreamingFlow:
         async with StreamingFlow(model="llama3.2", base_url="http://127.0.0.1:11434/v1", guard=("pii",)) as flow:
             report = await flow.run("Hello", on_text=lambda text: print(text, end=""))
 
-    Breakers, limits, connections and the embedded model's process live from `async with` to its end; any number of runs
-    may go on at once. Of the environment only OPENAI_* and KAYGRAPH_* are read, and no file of settings but
-    *config_file*. Raises AppError for settings that cannot be used; what goes wrong in a run stands in its report.
+    Breakers, limits, connections and the embedded model's process live from `async with` to its end. *max_streams* runs
+    may go on at once, further ones wait for a place. Of the environment only OPENAI_* and KAYGRAPH_* are read, and no
+    file of settings but *config_file*. Raises AppError for settings that cannot be used, and if there are too few file
+    descriptors; what goes wrong in a run stands in its report.
     """
 
     def __init__(
@@ -105,11 +106,13 @@ class StreamingFlow:
         before_guards: Sequence[StreamStage] = (),
         after_guards: Sequence[StreamStage] = (),
         answer: AnswerPolicy | None = None,
+        max_streams: int = 100,
         **settings: Any,
     ) -> None:
         self._before_guards, self._after_guards = before_guards, after_guards
         self._answer = answer
-        self._session = session_of(settings)
+        self._session = session_of(settings, max_streams=max_streams)
+        self._places = asyncio.Semaphore(max_streams)
         self._opener: Opener | None = None
 
     async def __aenter__(self) -> Self:
@@ -132,17 +135,22 @@ class StreamingFlow:
 
         Cancelling the task ends the answer and closes its connection.
         """
-        run, _ = self._begin(prompt, system, earlier, self._after_guards, on_text, on_event)
-        return await run
+        async with self._places:
+            run, _ = self._begin(prompt, system, earlier, self._after_guards, on_text, on_event)
+            return await run
 
     def stream(self, prompt: str, *, system: str | None = None, earlier: Sequence[Message] = ()) -> TextStream:
         """One answer as an async iterator of text, inside `async with`; it waits for its reader."""
 
         def begin(text: TextStream) -> tuple[Awaitable[RunReport], Callable[[], None]]:
             run, context = self._begin(prompt, system, earlier, (*self._after_guards, _Tap(text)))
-            return run, lambda: context.stop(left())
+            return self._placed(run), lambda: context.stop(left())
 
         return TextStream(begin)
+
+    async def _placed(self, run: Awaitable[RunReport]) -> RunReport:
+        async with self._places:
+            return await run
 
     def _begin(
         self,
@@ -195,7 +203,7 @@ def ask(prompt: str, *, on_text: Callable[[str], object] | None = None, **settin
     """`StreamingFlow.run` for programs without an event loop: one answer in a loop of its own. Blocks until it ends."""
 
     async def main() -> RunReport:
-        async with StreamingFlow(**settings) as flow:
+        async with StreamingFlow(max_streams=1, **settings) as flow:
             return await flow.run(prompt, on_text=on_text)
 
     return asyncio.run(main())

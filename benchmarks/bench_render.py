@@ -398,7 +398,7 @@ class Plain:
         return sink.handle, sink.close
 
     def _bare(self, fd: int) -> tuple[Callable[[Event, float], None], Callable[[], None]]:
-        out = open(fd, "w", encoding="utf-8", newline="", closefd=False)
+        out = os.fdopen(fd, "w", encoding="utf-8", newline="", closefd=False)
 
         def handle(event: Event, now: float) -> None:
             assert isinstance(event, TextDelta)

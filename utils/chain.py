@@ -42,7 +42,8 @@ class TargetChain:
 
     *embedded* makes the embedded model's backend (it may have started already). *wrap_transport* puts simulated
     failures into every server of the chain. *prompt*: of a single run, whose request the limits must have room for;
-    None: of many runs, each of which may take half of what the limits allow in a minute.
+    None: of many runs, each of which may take half of what the limits allow in a minute. *uses_aiohttp*: the transport
+    that is cheaper per chunk and dearer to import.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class TargetChain:
         embedded: Callable[[Target], EmbeddedBackend],
         wrap_transport: TransportWrapper | None = None,
         prompt: str | None = None,
+        uses_aiohttp: bool = False,
     ) -> None:
         self._settings = settings
         self._embedded = embedded
@@ -72,6 +74,7 @@ class TargetChain:
         )
         self._states = TargetStates(policy, rng=jitter, store=self._store)
         self._prompt = prompt
+        self._uses_aiohttp = uses_aiohttp
         self.upstreams = tuple(self._upstream(target) for target in targets)
 
     async def aclose(self) -> None:
@@ -140,6 +143,7 @@ class TargetChain:
             api_key=target.api_key,
             connect_timeout_s=self._settings.connect_timeout_s,
             wrap_transport=self._wrap_transport,
+            uses_aiohttp=self._uses_aiohttp,
         )
 
 

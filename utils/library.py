@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from utils.clock import monotonic
+from utils.descriptors import check_descriptors
 from utils.events import Event
 from utils.metrics.recorder import Recorder
 from utils.render.sink import shown_text
@@ -20,12 +22,18 @@ from utils.wording import nearest
 
 __all__ = ["new_run", "session_of"]
 
+_MANY = 10
+"""From so many streams on, what aiohttp saves per chunk is more than what importing it costs."""
 _BESIDES = ("allow_secrets", "config_file")
 _READ_VARIABLES = ("KAYGRAPH_", "OPENAI_")
 
 
-def session_of(settings: Mapping[str, Any], *, environ: Mapping[str, str] = os.environ) -> Session:
+def session_of(
+    settings: Mapping[str, Any], *, max_streams: int = 1, environ: Mapping[str, str] = os.environ
+) -> Session:
     """A session of *settings*, which rank like flags; `config_file` among them names a file to read.
+
+    *max_streams*: how many answers will come at once. Many are read through aiohttp, if that is installed.
 
     A library reads no file that nobody named, and of *environ* only what is meant for it. Raises AppError for values
     that cannot be used, TypeError for names that are none.
@@ -38,7 +46,9 @@ def session_of(settings: Mapping[str, Any], *, environ: Mapping[str, str] = os.e
     named = chosen.pop("config_file", None)
     variables = {name: value for name, value in environ.items() if name.startswith(_READ_VARIABLES)}
     loaded = load(chosen, environ=variables, config_file=None if named is None else Path(named))
-    return Session(loaded, allow_secrets=allow_secrets)
+    check_descriptors(max_streams)
+    uses_aiohttp = max_streams >= _MANY and importlib.util.find_spec("aiohttp") is not None
+    return Session(loaded, allow_secrets=allow_secrets, uses_aiohttp=uses_aiohttp)
 
 
 def new_run(

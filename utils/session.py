@@ -35,7 +35,12 @@ class Session:
     """
 
     def __init__(
-        self, loaded: Loaded, *, allow_secrets: bool = False, progress: ProgressCallback | None = None
+        self,
+        loaded: Loaded,
+        *,
+        allow_secrets: bool = False,
+        progress: ProgressCallback | None = None,
+        uses_aiohttp: bool = False,
     ) -> None:
         self.loaded = loaded
         self.settings: Settings = loaded.settings
@@ -45,6 +50,7 @@ class Session:
         """The simulated failures, once the first server was made: one plan for all of them."""
         self._allow_secrets = allow_secrets
         self._progress = progress
+        self._uses_aiohttp = uses_aiohttp
         self._embedded: dict[Target, EmbeddedBackend] = {}
         self._judge: OpenAIBackend | None = None
         self._chain: TargetChain | None = None
@@ -84,6 +90,7 @@ class Session:
             embedded=self._embedded_backend,
             wrap_transport=self._faulty if settings.simulate_failures else None,
             prompt=prompt,
+            uses_aiohttp=self._uses_aiohttp,
         )
         return Opener(
             self._chain.upstreams,
