@@ -26,6 +26,7 @@ from nodes import (
 from utils.answer_guard import AnswerGuard, AnswerPolicy
 from utils.events import Aborted, Event
 from utils.guardrails.prompt_guard import Finding, PromptPolicy
+from utils.guardrails.redactor import warm
 from utils.library import new_run, session_of
 from utils.metrics.recorder import Recorder
 from utils.render.sink import shown_text
@@ -117,6 +118,8 @@ class StreamingFlow:
 
     async def __aenter__(self) -> Self:
         self._opener = self._session.opener()
+        if (rules := (self._answer or self._session.answer_policy()).rules) is not None:
+            warm(rules)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -16,6 +16,7 @@ from nodes import RunInput
 from utils.answer_guard import GuardFigures
 from utils.clock import monotonic
 from utils.errors import Cancelled, OutputClosed, Stopped, Terminated
+from utils.guardrails.redactor import warm
 from utils.metrics.recorder import Recorder
 from utils.policies import Guards
 from utils.render.factory import create_sinks
@@ -104,6 +105,9 @@ class Turn:
                 guard_figures=figures,
                 earlier=self.earlier,
             )
+            if guards.rules is not None:
+                # At the first pause: while the server is waited for, and not when its first word is there.
+                loop.call_soon(warm, guards.rules)
             with _signals(lambda cause: loop.call_soon_threadsafe(context.stop, cause)):
                 self._note(*self.notes)
                 if session.choice.fell_back is not None:
