@@ -30,7 +30,7 @@ def command(**options: Any) -> int:
     """Talk with the model: every prompt takes the conversation before it along.
 
     Ctrl-C stops an answer, which stays as far as it came; twice leaves. Ctrl-D leaves. `/help` lists the commands.
-    Prompts from a pipe are answered line by line. Nothing of the conversation is kept unless --log-text (or the
+    Lines from a pipe are prompts and commands, too. Nothing of the conversation is kept unless --log-text (or the
     setting log_text) says so, or `/save` writes it into a file.
 
     \b
@@ -42,13 +42,11 @@ def command(**options: Any) -> int:
     from commands.chat_loop import ChatLoop
     from commands.execution import flags_of, run_loop
     from commands.packages import require_packages
-    from utils.clock import monotonic
     from utils.render.fetch_progress import FetchProgressBar
     from utils.session import Session
     from utils.settings import load
 
     require_packages()
-    started_s = click.get_current_context().obj or monotonic()
     config = Path(options["config"]) if options["config"] else None
     flags = flags_of(options)
     loaded = load(flags, environ=os.environ, config_file=config)
@@ -57,5 +55,5 @@ def command(**options: Any) -> int:
         session = Session(loaded, allow_secrets=bool(options["allow_secrets"]), progress=progress)
         stack.callback(session.kill)
         session.start_early()
-        chat = ChatLoop(session, flags=flags, options=options, config=config, started_s=started_s, progress=progress)
+        chat = ChatLoop(session, flags=flags, options=options, config=config, progress=progress)
         return run_loop(chat.run(), leave=stack.close)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,18 +19,21 @@ from commands.chat_files import read_conversation, write_conversation
 from commands.continued import continued, left_out_note, new_conversation_id
 from commands.turn import Turn, note, render_options
 from utils.clock import monotonic
-from utils.conversation import Conversation, Window
+from utils.conversation import Conversation, Exchange, Window
 from utils.errors import AppError, Cancelled, OutputClosed, RequestRefused, Terminated, UsageProblem
+from utils.fallbacks import origin
 from utils.guardrails.policy import compile_rules
 from utils.guardrails.redactor import cleaned
 from utils.history import History, history_path
-from utils.render.chat_input import open_reader
+from utils.render.chat_input import LineReader, open_reader
 from utils.render.figures import counted
+from utils.render.harmless import make_harmless
 from utils.run_context import EMBEDDED, Parameters, Target
 from utils.session import Session
-from utils.settings import EMBEDDED_SEED, Loaded, load
+from utils.settings import EMBEDDED_SEED, load, toxicity_mode
 from utils.settings_sources import model_and_url
 from utils.state_store import state_directory
+from utils.targets import OPENAI_URL
 
 if TYPE_CHECKING:
     from utils.embedded_model.fetch import ProgressCallback
@@ -41,7 +47,7 @@ _TWICE_S = 1.0
 
 
 class ChatLoop:
-    """One chat. `run` reads prompts until they end; the exit code is 0, or that of the last answer for a pipe.
+    """One chat. `run` reads prompts until they end; the exit code is 0, for a pipe that of the last failure if any.
 
     Targets that were asked once keep their breakers, limits and figures when another model is asked meanwhile.
     """
@@ -53,33 +59,41 @@ class ChatLoop:
         flags: Mapping[str, object],
         options: Mapping[str, Any],
         config: Path | None,
-        started_s: float,
         progress: ProgressCallback | None = None,
     ) -> None:
         self._session = session
         self._sessions: dict[Target, Session] = {session.choice.target: session}
         self._openers: dict[Target, Opener] = {}
-        self._flags = dict(flags)
+        self._typed: Mapping[str, object] = dict(flags)
+        """The settings of the command line."""
+        self._flags = self._typed
+        """The same, as the commands of the chat have changed them."""
+        self._server = flags["base_url"]
+        """The server that a model's name alone is one of, where it was typed."""
+        asked, home = session.choice.target, session.settings.base_url
+        self._key_home = origin((home if asked.is_embedded else asked.base_url) or OPENAI_URL)
+        """The host that the key is meant for."""
+        self._own_keys = session.own_keys
         self._options, self._config, self._progress = options, config, progress
-        self._started_s: float | None = started_s
         kept = continued(newest=options["continue_newest"], cid=options["cid"])
         self._is_continued = kept is not None
         self._cid, self._talk = kept or (new_conversation_id(), Conversation())
         if session.settings.system is not None:
             self._talk.system = session.settings.system
         self._figures = ChatFigures()
-        self._run_ids: list[str] = [""] * len(self._talk.exchanges)
-        """The history's name of each exchange; "" for those of an earlier chat."""
         self._prompt: str | None = None
         """The newest prompt, also if it got no answer."""
+        self._is_answered = False
+        """Whether the newest exchange is that of the newest prompt."""
         self._retries = 0
-        self._cancelled_s = -_TWICE_S
-        """When the newest answer was cancelled."""
+        self._go_on_from_newest()
+        self._interrupted_s = -_TWICE_S
+        """When Ctrl-C was pressed last, other than at the prompt."""
 
     async def run(self) -> int:
-        """Read and answer until the input ends. Raises KeyboardInterrupt if the user leaves by Ctrl-C."""
+        """Read and answer until the input ends."""
         settings = self._session.settings
-        directory = state_directory() if settings.log_text else None
+        directory = state_directory() if self._keeps else None
         reader = open_reader(
             [f"/{name}" for name in COMMANDS],
             limit_chars=settings.prompt_limit_chars,
@@ -88,51 +102,61 @@ class ChatLoop:
         )
         # What a bad rule pack costs is a message before the first line.
         note(*self._session.loaded.warnings, quiet=self._quiet)
-        if reader.is_interactive:
-            self._welcome()
-        code, is_leaving = 0, False
-        try:
-            while True:
-                try:
-                    line = await reader.read()
-                except EOFError:
-                    return 0 if reader.is_interactive else code
-                except KeyboardInterrupt:
-                    if is_leaving or monotonic() - self._cancelled_s < _TWICE_S:
-                        return Cancelled.exit_code
-                    is_leaving = True
-                    self._say("Ctrl-C again leaves, and so does Ctrl-D")
-                    continue
-                is_leaving = False
-                try:
-                    typed = parse(line)
-                    if isinstance(typed, Typed):
-                        if typed.name == "quit":
-                            return 0 if reader.is_interactive else code
-                        code = await self._obey(typed) or code
-                    elif typed.strip():
-                        code = await self._ask(typed)
-                except AppError as error:
-                    self._fail(error)
-                    code = error.exit_code
-                if code in (Terminated.exit_code, OutputClosed.exit_code):
-                    return code
-        finally:
-            for session in self._sessions.values():
-                await session.aclose()
+        with ExitStack() as stack:
+            if reader.is_interactive:
+                self._welcome()
+                stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, self._interrupt))
+            try:
+                return await self._converse(reader)
+            finally:
+                for session in self._sessions.values():
+                    await session.aclose()
+
+    async def _converse(self, reader: LineReader) -> int:
+        code, is_warned = 0, False
+        while True:
+            try:
+                line = await reader.read()
+                is_warned = False
+                ended = await self._take(line)
+            except EOFError:
+                return 0 if reader.is_interactive else code
+            except KeyboardInterrupt:
+                if is_warned or monotonic() - self._interrupted_s < _TWICE_S:
+                    return Cancelled.exit_code
+                is_warned = True
+                self._say("Ctrl-C again leaves, and so does Ctrl-D")
+                continue
+            except AppError as error:
+                self._fail(error)
+                ended = error.exit_code
+            leaving = (Terminated, OutputClosed) if reader.is_interactive else (Terminated, OutputClosed, Cancelled)
+            if ended in (cause.exit_code for cause in leaving):
+                return ended
+            code = ended or code
+
+    async def _take(self, line: str) -> int:
+        """Obey or ask; the exit code of the answer, 0 without one. Raises EOFError to leave."""
+        typed = parse(line)
+        if isinstance(typed, Typed):
+            return await self._obey(typed)
+        return await self._ask(typed) if typed.strip() else 0
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Ctrl-C while there is neither an answer to stop nor a prompt: it came too late, and another one leaves."""
+        if monotonic() - self._interrupted_s < _TWICE_S:
+            raise KeyboardInterrupt
+        self._interrupted_s = monotonic()
 
     @property
     def _quiet(self) -> bool:
         return bool(self._options["quiet"])
 
     def _welcome(self) -> None:
-        settings = self._session.settings
-        kept = "texts are kept in the history" if self._keeps else "nothing is kept but /save (--log-text keeps it)"
-        lines = [f"chat with {self._session.choice.target.name}; /help, Ctrl-D leaves; {kept}"]
+        kept = f"kept in the history as {self._cid}" if self._keeps else "kept by /save only (--log-text keeps it)"
+        lines = [f"chat with {self._session.choice.target.name}", f"/help lists commands, Ctrl-D leaves; {kept}"]
         if self._is_continued:
             lines.append(f"going on with {self._cid}: {counted(len(self._talk.exchanges), 'exchange')}")
-        if settings.log and settings.log_text and not self._quiet:
-            lines.append(f"this conversation is {self._cid}")
         if not self._quiet:
             self._say(*lines)
 
@@ -141,16 +165,15 @@ class ChatLoop:
         return self._session.settings.log and self._session.settings.log_text
 
     def _say(self, *lines: str) -> None:
+        # A file that was loaded may hold anything.
         for line in lines:
-            click.echo(line, err=True)
+            click.echo(make_harmless(line), err=True)
 
     def _fail(self, error: AppError) -> None:
         self._say(f"error: {error.message}", *([f"hint: {error.hint}"] if error.hint else []))
 
     def _cleaned(self, text: str) -> str:
-        key = self._session.settings.api_key
-        rules = compile_rules(("pii", "secrets"), own_keys=(key.get_secret_value(),) if key is not None else ())
-        return cleaned(text, rules)
+        return cleaned(text, compile_rules(("pii", "secrets"), own_keys=self._own_keys))
 
     async def _ask(self, prompt: str, parameters: Parameters | None = None) -> int:
         """One turn; the exit code of its run. If the server finds the conversation too long, half of it is left out."""
@@ -159,19 +182,20 @@ class ChatLoop:
             self._retries = 0
         window = self._talk.window(prompt, self._session.guards.prompt.limits.room_tokens)
         while True:
-            report = await self._turn(prompt, window, parameters)
+            report, code = await self._turn(prompt, window, parameters)
             error = report.error
-            kept = len(window.messages) // 2
-            if not (isinstance(error, RequestRefused) and error.is_too_long and kept and not report.text):
-                return report.exit_code
-            window = self._talk.newest(kept // 2)
+            if not (isinstance(error, RequestRefused) and error.is_too_long and not report.text):
+                return code
+            shorter = self._talk.shorten(window, prompt)
+            if shorter is None:
+                return code
+            window = shorter
 
-    async def _turn(self, prompt: str, window: Window, parameters: Parameters | None) -> RunReport:
+    async def _turn(self, prompt: str, window: Window, parameters: Parameters | None) -> tuple[RunReport, int]:
         session, settings = self._session, self._session.settings
-        started_s, self._started_s = self._started_s or monotonic(), None
         turn = Turn(
             prompt,
-            started_s,
+            monotonic(),
             None if settings.timeout_s is None else monotonic() + settings.timeout_s,
             render_options(settings, session.guards, mode=None, quiet=self._quiet, raw=bool(self._options["raw"])),
             earlier=window.messages,
@@ -183,14 +207,14 @@ class ChatLoop:
         report = await turn.run(session, self._opener(session))
         self._figures.add(report)
         if isinstance(report.error, Cancelled):
-            self._cancelled_s = monotonic()
+            self._interrupted_s = monotonic()
         if usage := (report.usage or {}).get("prompt_tokens"):
             self._talk.observe(window, prompt, usage)
-        before = len(self._talk.exchanges)
         whole = report.outcome == "complete" and report.finish_reason != "length"
-        self._talk.add(prompt, report.text, is_whole=whole)
-        self._run_ids += [turn.run_id] * (len(self._talk.exchanges) - before)
-        return report
+        self._talk.add(prompt, report.text, is_whole=whole, run_id=turn.run_id)
+        self._is_answered = bool(report.text)
+        # The last newline may be the first thing that nobody took.
+        return report, OutputClosed.exit_code if turn.output_closed else report.exit_code
 
     def _opener(self, session: Session) -> Opener:
         target = session.choice.target
@@ -220,17 +244,34 @@ class ChatLoop:
                 self._say(f"saved {counted(len(self._talk.exchanges), 'exchange')} in {str(path)!r}")
             case "load":
                 self._load(Path(argument))
+            case "quit":
+                raise EOFError
         return 0
 
     def _model(self, name: str) -> None:
         if name:
             model, url = model_and_url(name)
-            changes: dict[str, object] = {"model": model or None}
-            # A name alone is a model of the server that is asked now; the embedded one needs no server.
-            if url or model == EMBEDDED:
-                changes["base_url"] = url or None
-            self._change(changes)
-        self._say(f"asking {self._session.choice.target.name}")
+            is_embedded = model.casefold() == EMBEDDED and not url
+            # A name alone is a model of the server that was asked last; the embedded one needs no server.
+            server = url or self._server
+            asked = None if is_embedded else server
+            others = [other for other in self._options["fallback"] if other.casefold() != name.casefold()]
+            self._change(
+                {
+                    "model": model or None,
+                    "base_url": asked,
+                    "gguf": None if asked else self._typed["gguf"],
+                    "fallback": tuple(others),
+                },
+                # Fallbacks without a URL stay those of the server.
+                {"KAYGRAPH_BASE_URL": str(server)} if is_embedded and server else {},
+            )
+            self._server = server
+            self._talk.meet_another_model()
+        target = self._session.choice.target
+        is_keyless = self._own_keys and target.api_key is None and not target.is_embedded
+        without = " without your key, which is meant for another host" if is_keyless else ""
+        self._say(f"asking {target.name}{without}")
 
     def _system(self, text: str) -> None:
         if text:
@@ -239,36 +280,54 @@ class ChatLoop:
 
     def _guard(self, what: str) -> None:
         if what in ("on", "off"):
-            self._change({"guardrails": what == "on", "guard": None})
+            self._change({"guardrails": what == "on", "guard": self._typed["guard"]})
         elif what:
-            self._change({"guardrails": None, "guard": tuple(name.strip() for name in what.split(",") if name.strip())})
-        packs = ", ".join(self._session.guards.packs)
-        self._say(f"answers are guarded by {packs}" if packs else "answers are not guarded")
+            packs = tuple(filter(None, map(str.strip, what.split(","))))
+            if not packs:
+                raise UsageProblem("/guard got no name", hint="/guard on, /guard off, or names of packs with commas")
+            self._change({"guardrails": None, "guard": packs})
+        names, toxicity = ", ".join(self._session.guards.packs), toxicity_mode(self._session.settings)
+        judged = "" if toxicity == "off" else f"; toxic sentences: {toxicity}"
+        self._say((f"answers are guarded by {names}" if names else "answers are not guarded") + judged)
 
-    def _change(self, changes: Mapping[str, object]) -> None:
+    def _change(self, changes: Mapping[str, object], environment: Mapping[str, str] = MappingProxyType({})) -> None:
         """Other settings from now on, as if they had been typed at the start. Raises AppError; then all stays."""
         flags = {**self._flags, **changes}
-        loaded: Loaded = load(flags, environ=os.environ, config_file=self._config)
-        session = Session(loaded, allow_secrets=bool(self._options["allow_secrets"]), progress=self._progress)
-        known = self._sessions.get(session.choice.target)
-        if known is None:
-            assert session.guards
-            self._sessions[session.choice.target] = session
-        else:
+        loaded = load(flags, environ={**os.environ, **environment}, config_file=self._config)
+        if origin(loaded.settings.base_url or OPENAI_URL) != self._key_home:
+            # A key travels to no other host than the one that it is meant for.
+            settings = loaded.settings.model_copy(update={"api_key": None})
+            loaded = dataclasses.replace(loaded, settings=settings)
+        session = Session(
+            loaded,
+            allow_secrets=bool(self._options["allow_secrets"]),
+            progress=self._progress,
+            other_keys=self._own_keys,
+        )
+        known = self._sessions.setdefault(session.choice.target, session)
+        try:
             known.reguard(loaded)
-            session = known
-        self._flags, self._session = flags, session
+        except AppError:
+            if known is session:
+                del self._sessions[session.choice.target]
+            raise
+        self._flags, self._session = flags, known
         if session.choice.fell_back is not None:
             note(session.choice.warning, quiet=self._quiet)
 
     async def _retry(self) -> int:
         if self._prompt is None:
             raise UsageProblem("there is no prompt to ask again", hint="type one")
-        prompt = self._prompt
-        if self._talk.exchanges and self._talk.exchanges[-1].prompt == prompt:
-            self._forget_newest()
+        replaced = self._talk.undo() if self._is_answered else None
         self._retries += 1
-        return await self._ask(prompt, self._other_parameters())
+        code = await self._ask(self._prompt, self._other_parameters())
+        if replaced is not None and self._is_answered:
+            self._detach(replaced)
+        elif replaced is not None:
+            self._talk.exchanges.append(replaced)
+            self._is_answered = True
+            note("no new answer: the earlier one stays", quiet=self._quiet)
+        return code
 
     def _other_parameters(self) -> Parameters:
         """With another seed, where one decides: the same request would get the same answer."""
@@ -277,24 +336,30 @@ class ChatLoop:
         return parameters if seed is None else dataclasses.replace(parameters, seed=seed + self._retries)
 
     def _undo(self) -> None:
-        if not self._talk.exchanges:
+        forgotten = self._talk.undo()
+        if forgotten is None:
             raise UsageProblem("there is nothing to undo", hint="type a prompt")
-        self._forget_newest()
-        self._prompt = self._talk.exchanges[-1].prompt if self._talk.exchanges else None
+        self._detach(forgotten)
+        self._go_on_from_newest()
         self._say(f"forgotten; {counted(len(self._talk.exchanges), 'exchange')} left")
 
-    def _forget_newest(self) -> None:
-        self._talk.undo()
-        run_id = self._run_ids.pop()
+    def _go_on_from_newest(self) -> None:
+        """`/retry` asks the prompt of the newest exchange."""
+        newest = self._talk.exchanges[-1] if self._talk.exchanges else None
+        self._prompt = newest.prompt if newest is not None else None
+        self._is_answered, self._retries = newest is not None, 0
+
+    def _detach(self, exchange: Exchange) -> None:
+        """*exchange* is no part of the kept conversation any more."""
         path = history_path()
-        if run_id and self._keeps and path is not None:
+        if exchange.run_id and self._keeps and path is not None:
             with History(path) as history:
-                history.detach(run_id)
+                history.detach(exchange.run_id)
+                note(history.take_warning(), quiet=self._quiet)
 
     def _load(self, path: Path) -> None:
         self._talk = read_conversation(path)
-        self._run_ids = [""] * len(self._talk.exchanges)
-        self._prompt = self._talk.exchanges[-1].prompt if self._talk.exchanges else None
+        self._go_on_from_newest()
         # What was read is in no history: a conversation of which only the rest is there would be another one.
         self._cid = new_conversation_id()
         self._say(f"loaded {counted(len(self._talk.exchanges), 'exchange')} from {str(path)!r}")

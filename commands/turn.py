@@ -86,6 +86,7 @@ class Turn:
             started_s=self.started_s,
             report_path=self.report_path,
             conversation=self.conversation,
+            own_keys=session.own_keys,
         )
         self.run_id = keeper.run_id
         try:

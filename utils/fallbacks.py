@@ -24,7 +24,7 @@ from utils.wording import mask_key_like, shown, url_for_people
 if TYPE_CHECKING:
     from utils.settings import Settings
 
-__all__ = ["fallback_targets"]
+__all__ = ["fallback_targets", "origin"]
 
 _PORTS = {"http": 80, "https": 443}
 _HOST_LIKE = re.compile(
@@ -58,7 +58,7 @@ def fallback_targets(settings: Settings, choice: TargetChoice, *, origins: Mappi
             home = server or OPENAI_URL
             lacks_key = not url and server is None and settings.api_key is None
             url = url or home
-            target = server_target(settings, url, model, with_key=_origin(url) == _origin(home))
+            target = server_target(settings, url, model, with_key=origin(url) == origin(home))
         identity, told = _identity(target), mask_key_like(target.name, secrets)
         if identity in seen:
             raise given.error(f"{given.place} names {told} twice", hint="drop one of them")
@@ -103,10 +103,10 @@ def _identity(target: Target) -> tuple[object, ...]:
     """Two spellings of one target are equal in this."""
     if target.is_embedded:
         return EMBEDDED, target.model
-    return (*_origin(target.base_url), urlsplit(target.base_url).path, target.model)
+    return (*origin(target.base_url), urlsplit(target.base_url).path, target.model)
 
 
-def _origin(url: str) -> tuple[str, str, int]:
+def origin(url: str) -> tuple[str, str, int]:
     """Scheme, host and port: what a key may not leave. A host that is not ASCII equals nothing but itself."""
     parts = urlsplit(url)
     host = (parts.hostname or "") if parts.netloc.isascii() else parts.netloc

@@ -250,11 +250,12 @@ class History:
             if found is None:
                 return None
             rows = connection.execute(
-                "SELECT prompt, answer, status, finish_reason, system FROM turns JOIN runs ON runs.id = turns.run "
-                "JOIN texts ON texts.run = turns.run WHERE conversation = ? ORDER BY turns.run",
+                "SELECT prompt, answer, status, finish_reason, system, run_id FROM turns "
+                "JOIN runs ON runs.id = turns.run JOIN texts ON texts.run = turns.run "
+                "WHERE conversation = ? ORDER BY turns.run",
                 found,
             ).fetchall()
-            exchanges = (Exchange(row[0], row[1], row[2] == "complete" and row[3] != "length") for row in rows)
+            exchanges = (Exchange(row[0], row[1], row[2] == "complete" and row[3] != "length", row[5]) for row in rows)
             return found[0], Conversation(exchanges, rows[-1][4] if rows else None)
 
         return self._file.attempt(work, None, creates=False)

@@ -23,12 +23,16 @@ __all__ = ["Guards"]
 class Guards:
     """What a run is judged by. Raises: ConfigError for a pack, a schema, a grammar, a missing key, or a setting that
     cannot be used; UsageProblem if that setting was typed.
+
+    *other_keys*: keys of the user that are not those of the settings, and secrets all the same.
     """
 
-    def __init__(self, loaded: Loaded, choice: TargetChoice, *, allow_secrets: bool) -> None:
+    def __init__(
+        self, loaded: Loaded, choice: TargetChoice, *, allow_secrets: bool, other_keys: tuple[str, ...] = ()
+    ) -> None:
         settings = self._settings = loaded.settings
-        own_keys = _own_keys(settings)
-        if self._asks_a_judge and not own_keys:
+        own_keys = (*_own_keys(settings), *other_keys)
+        if self._asks_a_judge and not _own_keys(settings):
             from utils.moderation import no_key
 
             raise no_key()

@@ -37,6 +37,7 @@ class RunKeeper:
     """Keeps one run, as the settings say. `begin` before the request, `finish` after the answer, `close` at the end.
 
     *report_path*: where an HTML page is wanted, if anywhere. *conversation*: the id of the one that it is a turn of.
+    *own_keys*: the keys of the user, which no kept text may hold.
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class RunKeeper:
         started_s: float,
         report_path: Path | None = None,
         conversation: str | None = None,
+        own_keys: tuple[str, ...] = (),
     ) -> None:
         self._settings = settings
+        self._own_keys = own_keys
         self._started_s = started_s
         self._slo = parse_slo(settings.slo) if settings.slo is not None else None
         self._report_path = report_path
@@ -126,8 +129,7 @@ class RunKeeper:
         from utils.guardrails.policy import compile_rules
         from utils.guardrails.redactor import cleaned
 
-        keys = (self._settings.api_key.get_secret_value(),) if self._settings.api_key is not None else ()
-        rules = compile_rules(("pii", "secrets"), own_keys=keys)
+        rules = compile_rules(("pii", "secrets"), own_keys=self._own_keys)
         return dataclasses.replace(
             record,
             prompt=cleaned(prompt, rules),

@@ -31,7 +31,8 @@ __all__ = ["Session"]
 class Session:
     """Made from settings; raises AppError for what cannot be used. `kill` or `aclose` ends what it started.
 
-    *progress* is told about a fetch of the embedded model, in a worker thread.
+    *progress* is told about a fetch of the embedded model, in a worker thread. *other_keys*: keys of the user that are
+    not sent to anybody here, and secrets all the same.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Session:
         allow_secrets: bool = False,
         progress: ProgressCallback | None = None,
         uses_aiohttp: bool = False,
+        other_keys: tuple[str, ...] = (),
     ) -> None:
         self.loaded = loaded
         self.settings: Settings = loaded.settings
@@ -51,6 +53,7 @@ class Session:
         self._allow_secrets = allow_secrets
         self._progress = progress
         self._uses_aiohttp = uses_aiohttp
+        self._other_keys = other_keys
         self._embedded: dict[Target, EmbeddedBackend] = {}
         self._judge: OpenAIBackend | None = None
         self._chain: TargetChain | None = None
@@ -58,14 +61,20 @@ class Session:
     @cached_property
     def guards(self) -> Guards:
         """What prompts and answers are judged by. Raises as `Guards` does."""
-        return Guards(self.loaded, self.choice, allow_secrets=self._allow_secrets)
+        return self._made_guards(self.loaded)
+
+    @property
+    def own_keys(self) -> tuple[str, ...]:
+        """The keys of the user, which are secrets wherever they stand."""
+        key = self.settings.api_key
+        return (*((key.get_secret_value(),) if key is not None else ()), *self._other_keys)
 
     def reguard(self, loaded: Loaded) -> None:
         """Use other settings from now on, of which only those of guards, texts and figures matter: the targets stay.
 
         Raises as `Guards` does; then nothing has changed.
         """
-        self.__dict__["guards"] = Guards(loaded, self.choice, allow_secrets=self._allow_secrets)
+        self.__dict__["guards"] = self._made_guards(loaded)
         self.loaded, self.settings = loaded, loaded.settings
 
     def start_early(self) -> None:
@@ -118,6 +127,9 @@ class Session:
         for server in (self._chain, self._judge):
             if server is not None:
                 await server.aclose()
+
+    def _made_guards(self, loaded: Loaded) -> Guards:
+        return Guards(loaded, self.choice, allow_secrets=self._allow_secrets, other_keys=self._other_keys)
 
     def _fallbacks(self) -> tuple[Target, ...]:
         if not self.settings.fallback:

@@ -6,11 +6,15 @@ Both give one prompt at a time, which may have several lines, and take up no tim
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import signal
 import stat
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
 from utils.errors import UsageProblem
@@ -60,7 +64,8 @@ def open_reader(
 class PlainReader:
     """Lines of *fd*; a line that ends with a backslash goes on in the next one.
 
-    An interactive one shows `> ` on stderr. Raises UsageProblem for what is not UTF-8 or over *limit_chars*.
+    An interactive one shows `> ` on stderr. Raises UsageProblem for a prompt that is not UTF-8 or over *limit_chars*,
+    and goes on behind it the next time. What is kept of an endless line is bounded.
     """
 
     def __init__(self, fd: int, *, is_interactive: bool, limit_chars: int) -> None:
@@ -72,51 +77,105 @@ class PlainReader:
 
     async def read(self) -> str:
         """See `LineReader`."""
-        lines: list[str] = []
-        while True:
-            if self.is_interactive:
-                sys.stderr.write(". " if lines else "> ")
-                sys.stderr.flush()
-            line = await self._line()
-            if line is None:
-                if lines:
-                    return "\n".join(lines)
+        lines: list[bytes] = []
+        size, goes_on = 0, True
+        while goes_on:
+            self._show(". " if size else "> ")
+            try:
+                line = await self._line()
+            except KeyboardInterrupt:
+                # The terminal has forgotten the line, too.
+                self._buffer = b""
+                self._show("\n")
+                raise
+            if line is None and not size:
+                self._show("\n")
                 raise EOFError
-            if not line.endswith("\\"):
-                return "\n".join([*lines, line])
-            lines.append(line[:-1])
+            if line is None:
+                break
+            goes_on = line.endswith(b"\\")
+            line = line.removesuffix(b"\\")
+            size += len(line) + 1
+            if size <= self._limit_bytes + 1:
+                lines.append(line)
+        if size > self._limit_bytes + 1:
+            raise UsageProblem("a line of standard input is over the limit of a prompt", hint="shorten it")
+        return _decoded(b"\n".join(lines))
 
-    async def _line(self) -> str | None:
+    def _show(self, text: str) -> None:
+        if self.is_interactive:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+    async def _line(self) -> bytes | None:
+        """The next line without its end; of one over the limit its beginning and its end. None: there is none."""
         while b"\n" not in self._buffer and not self._is_over:
-            if len(self._buffer) > self._limit_bytes:
-                raise UsageProblem("a line of standard input is over the limit of a prompt", hint="shorten it")
+            if len(self._buffer) > self._limit_bytes + 4:
+                self._buffer = self._buffer[: self._limit_bytes + 2] + self._buffer[-2:]
             await self._fill()
         if not self._buffer:
             return None
         line, _, self._buffer = self._buffer.partition(b"\n")
-        try:
-            return line.removesuffix(b"\r").decode()
-        except UnicodeDecodeError as error:
-            bad = f"byte 0x{line[error.start]:02x} at offset {error.start} of a line"
-            raise UsageProblem(f"standard input is not UTF-8 text ({bad})", hint="convert it to UTF-8") from None
+        return line.removesuffix(b"\r")
 
     async def _fill(self) -> None:
-        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
-            # No thread: one that waits for a terminal would keep the program from ending.
-            loop = asyncio.get_running_loop()
-            ready: asyncio.Future[None] = loop.create_future()
-            loop.add_reader(self._fd, lambda: None if ready.done() else ready.set_result(None))
-            try:
-                await ready
-            finally:
-                loop.remove_reader(self._fd)
-        data = os.read(self._fd, _READ_BYTES)
+        await self._wait()
+        try:
+            data = os.read(self._fd, _READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._is_over = True
+            if error.errno == errno.EIO:  # the terminal has gone
+                return
+            raise UsageProblem(f"standard input cannot be read: {error.strerror}", hint="name another file") from None
         self._buffer += data
         self._is_over = not data
 
+    async def _wait(self) -> None:
+        """Return when there is something to read, or the end. Raises KeyboardInterrupt for Ctrl-C at a terminal."""
+        if stat.S_ISREG(os.fstat(self._fd).st_mode):
+            return
+        # No thread: one that waits for a terminal would keep the program from ending.
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        with ExitStack() as stack:
+            try:
+                loop.add_reader(self._fd, _settle, ready)
+            except OSError:  # /dev/null and the like, which never block
+                return
+            stack.callback(loop.remove_reader, self._fd)
+            if self.is_interactive:
+
+                def interrupt(number: int, frame: FrameType | None) -> None:
+                    loop.call_soon_threadsafe(_settle, ready, KeyboardInterrupt())
+
+                stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, interrupt))
+            await ready
+
+
+def _settle(ready: asyncio.Future[None], error: BaseException | None = None) -> None:
+    if ready.done():
+        return
+    if error is None:
+        ready.set_result(None)
+    else:
+        ready.set_exception(error)
+
+
+def _decoded(prompt: bytes) -> str:
+    try:
+        return prompt.decode()
+    except UnicodeDecodeError as error:
+        bad = f"byte 0x{prompt[error.start]:02x} at offset {error.start} of a prompt"
+        raise UsageProblem(f"standard input is not UTF-8 text ({bad})", hint="convert it to UTF-8") from None
+
 
 class _Editor:
-    """Line editing, recall and completion. Enter sends; Alt-Enter, or Enter after a backslash, begins a new line."""
+    """Line editing, recall and completion. Enter sends; Alt-Enter, or Enter after a backslash, begins a new line.
+
+    Ctrl-C gives a line that holds anything up; on an empty one it is KeyboardInterrupt.
+    """
 
     is_interactive = True
 
@@ -145,16 +204,21 @@ class _Editor:
 
     async def read(self) -> str:
         """See `LineReader`."""
-        text: str = await self._session.prompt_async(handle_sigint=False)
+        text: str = await self._session.prompt_async()
         return text
 
 
 def _keys() -> KeyBindings:
+    from prompt_toolkit.application.current import get_app
+    from prompt_toolkit.enums import DEFAULT_BUFFER
+    from prompt_toolkit.filters import Condition, has_focus
     from prompt_toolkit.key_binding import KeyBindings
 
     keys = KeyBindings()
+    # And not a search in what was typed before, which ends with Enter too.
+    in_line = has_focus(DEFAULT_BUFFER)
 
-    @keys.add("enter")
+    @keys.add("enter", filter=in_line)
     def _send(event: KeyPressEvent) -> None:
         buffer = event.current_buffer
         if buffer.document.text_before_cursor.endswith("\\"):
@@ -163,9 +227,16 @@ def _keys() -> KeyBindings:
         else:
             buffer.validate_and_handle()
 
-    @keys.add("escape", "enter")
+    @keys.add("escape", "enter", filter=in_line)
     def _new_line(event: KeyPressEvent) -> None:
         event.current_buffer.newline(copy_margin=False)
+
+    holds_anything = Condition(lambda: bool(get_app().current_buffer.text))
+
+    @keys.add("c-c", filter=in_line & holds_anything)
+    @keys.add("<sigint>", filter=in_line & holds_anything)
+    def _give_up(event: KeyPressEvent) -> None:
+        event.app.exit(result="", style="class:aborting")
 
     return keys
 
@@ -178,8 +249,9 @@ def _history(path: Path | None, cleaned: Callable[[str], str]) -> History:
         return InMemoryHistory()
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600))
-        os.chmod(path, 0o600)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        os.fchmod(file, 0o600)
+        os.close(file)
     except OSError:
         return InMemoryHistory()
 
