@@ -243,6 +243,13 @@ class Program:
         return self._process.pid
 
     @property
+    def terminal(self) -> int:
+        """The terminal's descriptor, on the side of the person. Raises ValueError if there is none."""
+        if self._terminal is None:
+            raise ValueError("the program has no terminal")
+        return self._terminal
+
+    @property
     def is_running(self) -> bool:
         return self._ended_at is None
 
@@ -274,7 +281,9 @@ class Program:
         """Press *keys* at the terminal, or write them into the pipe that is stdin."""
         if self._input is None:
             raise ValueError("stdin takes no input")
-        os.write(self._input, keys)
+        rest = memoryview(keys)
+        while rest:
+            rest = rest[os.write(self._input, rest) :]
 
     def close_stdin(self) -> None:
         """End the pipe that is stdin. At a terminal, `type(CTRL_D)` instead."""
