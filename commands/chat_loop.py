@@ -93,6 +93,8 @@ class ChatLoop:
     async def run(self) -> int:
         """Read and answer until the input ends."""
         settings = self._session.settings
+        # A pack that cannot be used is an error before the first line, and not one for each of them.
+        guarded = self._guarded()
         directory = state_directory() if self._keeps else None
         reader = open_reader(
             [f"/{name}" for name in COMMANDS],
@@ -100,11 +102,10 @@ class ChatLoop:
             kept_in=None if directory is None else directory / "chat_input",
             cleaned=self._cleaned,
         )
-        # What a bad rule pack costs is a message before the first line.
         note(*self._session.loaded.warnings, quiet=self._quiet)
         with ExitStack() as stack:
             if reader.is_interactive:
-                self._welcome()
+                self._welcome(guarded)
                 stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, self._interrupt))
             try:
                 return await self._converse(reader)
@@ -152,9 +153,11 @@ class ChatLoop:
     def _quiet(self) -> bool:
         return bool(self._options["quiet"])
 
-    def _welcome(self) -> None:
+    def _welcome(self, guarded: str) -> None:
         kept = f"kept in the history as {self._cid}" if self._keeps else "kept by /save only (--log-text keeps it)"
         lines = [f"chat with {self._session.choice.target.name}", f"/help lists commands, Ctrl-D leaves; {kept}"]
+        if self._session.guards.packs:
+            lines.append(guarded)
         if self._is_continued:
             lines.append(f"going on with {self._cid}: {counted(len(self._talk.exchanges), 'exchange')}")
         if not self._quiet:
@@ -280,15 +283,20 @@ class ChatLoop:
 
     def _guard(self, what: str) -> None:
         if what in ("on", "off"):
-            self._change({"guardrails": what == "on", "guard": self._typed["guard"]})
+            # A pack that was typed would guard the answers whatever else is said.
+            self._change({"guardrails": what == "on", "guard": self._typed["guard"] if what == "on" else None})
         elif what:
             packs = tuple(filter(None, map(str.strip, what.split(","))))
             if not packs:
                 raise UsageProblem("/guard got no name", hint="/guard on, /guard off, or names of packs with commas")
             self._change({"guardrails": None, "guard": packs})
+        self._say(self._guarded())
+
+    def _guarded(self) -> str:
+        """What guards the answers. Raises as `Guards` does."""
         names, toxicity = ", ".join(self._session.guards.packs), toxicity_mode(self._session.settings)
         judged = "" if toxicity == "off" else f"; toxic sentences: {toxicity}"
-        self._say((f"answers are guarded by {names}" if names else "answers are not guarded") + judged)
+        return (f"answers are guarded by {names}" if names else "answers are not guarded") + judged
 
     def _change(self, changes: Mapping[str, object], environment: Mapping[str, str] = MappingProxyType({})) -> None:
         """Other settings from now on, as if they had been typed at the start. Raises AppError; then all stays."""

@@ -1,0 +1,53 @@
+"""Runs `chat` in this process: typed lines instead of an editor, servers that answer by script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import pytest
+
+from commands import chat_loop
+from commands.chat import command
+
+__all__ = ["Chats", "Typing"]
+
+Line = str | Exception | type[BaseException] | Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Chat:
+    code: int
+    out: str
+    err: str
+
+
+class Typing:
+    """A reader that gives *lines*; an exception is raised, a function is called on the way to the next line."""
+
+    def __init__(self, lines: Iterable[Line], *, is_interactive: bool) -> None:
+        self._lines = iter(lines)
+        self.is_interactive = is_interactive
+
+    async def read(self) -> str:
+        for line in self._lines:
+            if isinstance(line, str):
+                return line
+            if isinstance(line, Exception | type):
+                raise line
+            line()
+        raise EOFError
+
+
+@dataclass(frozen=True)
+class Chats:
+    monkeypatch: pytest.MonkeyPatch
+    capfd: pytest.CaptureFixture[str]
+
+    def __call__(self, *args: str, lines: Iterable[Line], at_terminal: bool = False) -> Chat:
+        """`chat ARGS` to its end. Raises what main.py would make an exit code of."""
+        self.capfd.readouterr()
+        reader = Typing(lines, is_interactive=at_terminal)
+        self.monkeypatch.setattr(chat_loop, "open_reader", lambda *_, **__: reader)
+        code = command.main(list(args), prog_name="chat", standalone_mode=False)
+        return Chat(code, *self.capfd.readouterr())
