@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
-import signal
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType, MappingProxyType
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +15,7 @@ import click
 from commands.chat_commands import COMMANDS, Typed, help_lines, parse
 from commands.chat_figures import ChatFigures
 from commands.chat_files import read_conversation, write_conversation
+from commands.chat_signals import ChatSignals
 from commands.continued import continued, left_out_note, new_conversation_id
 from commands.turn import Turn, note, render_options
 from utils.clock import monotonic
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
     from utils.run_report import RunReport
 
 __all__ = ["ChatLoop"]
-
-_TWICE_S = 1.0
-"""A Ctrl-C so soon after the one that ended an answer leaves."""
 
 
 class ChatLoop:
@@ -87,8 +84,7 @@ class ChatLoop:
         """Whether the newest exchange is that of the newest prompt."""
         self._retries = 0
         self._go_on_from_newest()
-        self._interrupted_s = -_TWICE_S
-        """When Ctrl-C was pressed last, other than at the prompt."""
+        self._signals = ChatSignals()
 
     async def run(self) -> int:
         """Read and answer until the input ends."""
@@ -103,12 +99,15 @@ class ChatLoop:
             cleaned=self._cleaned,
         )
         note(*self._session.loaded.warnings, quiet=self._quiet)
-        with ExitStack() as stack:
-            if reader.is_interactive:
-                self._welcome(guarded)
-                stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, self._interrupt))
+        if reader.is_interactive:
+            self._welcome(guarded)
+        with self._signals.handled(with_ctrl_c=reader.is_interactive):
             try:
                 return await self._converse(reader)
+            except asyncio.CancelledError:
+                if self._signals.stopped is None:
+                    raise
+                return self._signals.stopped.exit_code
             finally:
                 for session in self._sessions.values():
                     await session.aclose()
@@ -123,7 +122,7 @@ class ChatLoop:
             except EOFError:
                 return 0 if reader.is_interactive else code
             except KeyboardInterrupt:
-                if is_warned or monotonic() - self._interrupted_s < _TWICE_S:
+                if is_warned or self._signals.was_just_pressed:
                     return Cancelled.exit_code
                 is_warned = True
                 self._say("Ctrl-C again leaves, and so does Ctrl-D")
@@ -142,12 +141,6 @@ class ChatLoop:
         if isinstance(typed, Typed):
             return await self._obey(typed)
         return await self._ask(typed) if typed.strip() else 0
-
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        """Ctrl-C while there is neither an answer to stop nor a prompt: it came too late, and another one leaves."""
-        if monotonic() - self._interrupted_s < _TWICE_S:
-            raise KeyboardInterrupt
-        self._interrupted_s = monotonic()
 
     @property
     def _quiet(self) -> bool:
@@ -210,7 +203,7 @@ class ChatLoop:
         report = await turn.run(session, self._opener(session))
         self._figures.add(report)
         if isinstance(report.error, Cancelled):
-            self._interrupted_s = monotonic()
+            self._signals.press()
         if usage := (report.usage or {}).get("prompt_tokens"):
             self._talk.observe(window, prompt, usage)
         whole = report.outcome == "complete" and report.finish_reason != "length"

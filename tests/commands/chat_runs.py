@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -31,6 +32,7 @@ class Typing:
 
     async def read(self) -> str:
         for line in self._lines:
+            await asyncio.sleep(0)  # as every reader waits
             if isinstance(line, str):
                 return line
             if isinstance(line, Exception | type):

@@ -242,6 +242,10 @@ def ctrl_c() -> None:
     signal.raise_signal(signal.SIGINT)
 
 
+def sigterm() -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
 @pytest.mark.parametrize(
     ("lines", "code"),
     [
@@ -253,6 +257,7 @@ def ctrl_c() -> None:
         (["/help", ctrl_c, KeyboardInterrupt], 130),
         ([ctrl_c, "/help"], 0),
         ([ctrl_c, ctrl_c, "/nonsense"], 130),
+        (["/help", sigterm, "/nonsense"], 143),
         (["/nonsense", "/quit", "/help"], 0),
     ],
 )
@@ -279,6 +284,18 @@ def test_the_exit_code_of_a_pipe_is_that_of_the_last_failure(
     with TalkingServer(*answers) as server:
         assert chat(*at(server), lines=["1", "2", "3", "/stats", "/quit", "never"]).code == code
         assert len(server.bodies) == 3
+
+
+def test_signals_that_are_ignored_stay_ignored(chat: Chats) -> None:
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        done = chat("--base-url", "http://127.0.0.1:9/v1", lines=[ctrl_c, ctrl_c, sigterm, "/help"], at_terminal=True)
+        assert done.code == 0
+        assert "/retry" in done.err
+        assert {signal.getsignal(number) for number in before} == {signal.SIG_IGN}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_input_that_is_refused_is_an_error_and_the_next_line_is_read(chat: Chats) -> None:
