@@ -33,7 +33,7 @@ import termios
 import time
 import tty
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,6 +45,7 @@ from rich.live import Live  # noqa: E402
 from rich.markdown import Markdown  # noqa: E402
 
 from benchmarks.bench_guard import prose, tokens  # noqa: E402
+from benchmarks.markdown_answers import SHAPES, answer  # noqa: E402
 from tests.render.screen_emulator import ScreenEmulator  # noqa: E402
 from tests.support.virtual_time import VirtualLoop  # noqa: E402
 from utils.answer_guard import GuardFigures  # noqa: E402
@@ -69,90 +70,10 @@ GROWTH_BUDGET = 1.3
 PANEL_BUDGET = 0.02
 SHORT, LONG = 1_000, 8_000
 TOKEN_S = 0.01
+READS_PER_TURN = 50
 SIZES = ((80, 24), (200, 60))
-WORDS = re.findall(r"\b[a-z]{2,9}\b", prose())
 
 Listeners = Sequence[Callable[[Event, float], None]]
-
-
-# The answers: endless pieces of Markdown. Every row of them fits on 80 columns or may be cut at a space.
-
-
-def sentence(rng: random.Random, words: int) -> str:
-    chosen = rng.choices(WORDS, k=words)
-    chosen[words // 3] = f"**{chosen[words // 3]}**"
-    chosen[-2] = f"`{chosen[-2]}`"
-    return " ".join(chosen) + "."
-
-
-def short_blocks(rng: random.Random) -> Iterator[str]:
-    for number in itertools.count(1):
-        if number % 6 == 1:
-            yield f"## Part {number}\n\n"
-        yield f"{number}: {sentence(rng, rng.randint(6, 24))}\n\n"
-
-
-def code(rng: random.Random) -> Iterator[str]:
-    yield "```python\n"
-    for number in itertools.count(1):
-        name, other = rng.choices(WORDS, k=2)
-        if number % 12 == 1:
-            yield f"\ndef {name}_{number}(value: int) -> int:\n"
-        yield f'    {name} = compute(value, "{other}", {number})  # {other} {name}\n'
-
-
-def one_line(rng: random.Random) -> Iterator[str]:
-    while True:
-        yield sentence(rng, 12) + " "
-
-
-def many_lines(rng: random.Random) -> Iterator[str]:
-    while True:
-        yield sentence(rng, 12) + "\n"
-
-
-def table(rng: random.Random) -> Iterator[str]:
-    yield "| number | name | other | last |\n|---:|---|---|---|\n"
-    for number in itertools.count(1):
-        yield f"| {number} | {' | '.join(rng.choices(WORDS, k=3))} |\n"
-
-
-def nested_list(rng: random.Random) -> Iterator[str]:
-    for number in itertools.count(1):
-        depth = (0, 1, 2, 3, 2, 1)[number % 6]
-        yield f"{'  ' * depth}- {number}: {sentence(rng, 9)}\n"
-
-
-def mixed(rng: random.Random) -> Iterator[str]:
-    """What an assistant writes: a heading, prose, a list, code, a table, a quote."""
-    parts = (code, table, nested_list)
-    for number in itertools.count(1):
-        yield f"## Part {number}\n\n{sentence(rng, 30)}\n{sentence(rng, 20)}\n\n"
-        yield f"{number}. {sentence(rng, 12)}\n   - {sentence(rng, 12)}\n\n> {sentence(rng, 15)}\n\n"
-        part = parts[number % 3]
-        yield "".join(itertools.islice(part(rng), 9)) + ("```\n\n" if part is code else "\n")
-
-
-SHAPES: dict[str, Callable[[random.Random], Iterator[str]]] = {
-    "what assistants write": mixed,
-    "many short blocks": short_blocks,
-    "one code block": code,
-    "one paragraph, one line": one_line,
-    "one paragraph, many lines": many_lines,
-    "one table": table,
-    "one nested list": nested_list,
-}
-
-
-def answer(shape: str, count: int) -> list[str]:
-    """The first *count* tokens, of 3.7 characters each."""
-    text, pieces = "", SHAPES[shape](random.Random(1))
-    while len(text) < 4 * count:
-        text += "".join(itertools.islice(pieces, 100))
-    return tokens(text)[:count]
-
-
-# Running them.
 
 
 class Loop(VirtualLoop):
@@ -362,19 +283,25 @@ class Plain:
         self.rows: list[tuple[float, float]] = []
 
     def run(self) -> None:
-        idle_s = asyncio.run(self._timed(lambda event, now: None, lambda: None))
-        row = []
-        for kind in (self._sink, self._bare):
-            with self._target() as (fd, written):
-                try:
-                    used_s = asyncio.run(self._timed(*kind(fd)))
-                finally:
-                    os.close(fd)
-                got = written()
-                if got is not None and got != self._expected:
+        with ExitStack() as stack:
+            (sink_fd, by_sink), (bare_fd, by_bare) = (stack.enter_context(self._target()) for _ in range(2))
+            sink = PlainSink(FdWriter(sink_fd))
+            out = os.fdopen(bare_fd, "w", encoding="utf-8", newline="", closefd=False)
+
+            def write(event: Event, now: float) -> None:
+                assert isinstance(event, TextDelta)
+                out.write(event.text)
+                out.flush()
+
+            idle_s, sink_s, bare_s = asyncio.run(self._timed(lambda event, now: None, sink.handle, write))
+            sink.close()
+            out.write(self._end)
+            out.close()
+            for fd, written in ((sink_fd, by_sink), (bare_fd, by_bare)):
+                os.close(fd)
+                if written() not in (None, self._expected):
                     raise Check(f"{self.name}: other bytes than the answer")
-            row.append((used_s - idle_s) / LONG * 1e6)
-        self.rows.append((row[0], row[1]))
+        self.rows.append(((sink_s - idle_s) / LONG * 1e6, (bare_s - idle_s) / LONG * 1e6))
 
     @contextmanager
     def _target(self) -> Iterator[tuple[int, Callable[[], bytes | None]]]:
@@ -384,35 +311,19 @@ class Plain:
         else:
             yield os.open(os.devnull, os.O_WRONLY), lambda: None
 
-    async def _timed(self, handle: Callable[[Event, float], None], end: Callable[[], None]) -> float:
-        started_s = time.process_time()
-        for batch in self._batches:
-            for event in batch:
-                handle(event, 0.0)
-            await asyncio.sleep(0)
-        end()
-        return time.process_time() - started_s
-
-    def _sink(self, fd: int) -> tuple[Callable[[Event, float], None], Callable[[], None]]:
-        sink = PlainSink(FdWriter(fd))
-        return sink.handle, sink.close
-
-    def _bare(self, fd: int) -> tuple[Callable[[Event, float], None], Callable[[], None]]:
-        out = os.fdopen(fd, "w", encoding="utf-8", newline="", closefd=False)
-
-        def handle(event: Event, now: float) -> None:
-            assert isinstance(event, TextDelta)
-            out.write(event.text)
-            out.flush()
-
-        def end() -> None:
-            out.write(self._end)
-            out.close()
-
-        return handle, end
-
-
-# Printing.
+    async def _timed(self, *handlers: Callable[[Event, float], None]) -> list[float]:
+        """CPU seconds of each of *handlers* with the same events, in turns of some reads each."""
+        used_s = [0.0] * len(handlers)
+        for at in range(0, len(self._batches), READS_PER_TURN):
+            batches = self._batches[at : at + READS_PER_TURN]
+            for index, handle in enumerate(handlers):
+                started_s = time.process_time()
+                for batch in batches:
+                    for event in batch:
+                        handle(event, 0.0)
+                    await asyncio.sleep(0)
+                used_s[index] += time.process_time() - started_s
+        return used_s
 
 
 def shown(values: Sequence[float], digits: int = 0) -> str:
@@ -454,7 +365,7 @@ def print_panel(pairs: Sequence[tuple[Drawn, Drawn]]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     rounds = max(2, parser.parse_args().rounds)
     plain = [Plain(name, per_read) for name in ("pipe", "/dev/null") for per_read in (1, 4)]
     drawn = [(Drawn(shape, SHORT), Drawn(shape, LONG)) for shape in SHAPES]

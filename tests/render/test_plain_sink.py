@@ -103,6 +103,47 @@ def test_everything_of_one_turn_is_written_at_once_and_before_the_loop_waits() -
     asyncio.run(run())
 
 
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 90)), max_size=5))
+def test_whatever_a_turn_brings_is_written_in_order_before_the_loop_waits(runs: list[tuple[int, int]]) -> None:
+    seen: list[str] = []
+    batch, added = Batch(seen.append), ""
+
+    async def run() -> None:
+        nonlocal added
+        for size, turns in runs:
+            for _ in range(turns):
+                for _ in range(size):
+                    added += chr(ord("a") + len(added) % 26)
+                    batch.add(added[-1])
+                await asyncio.sleep(0)
+                assert "".join(seen) == added
+
+    asyncio.run(run())
+
+
+def test_strings_that_come_alone_are_not_queued_until_several_come_again() -> None:
+    seen: list[str] = []
+    batch = Batch(seen.append)
+
+    async def turn(count: int) -> tuple[int, int]:
+        """How many were written at once, and how many writes there were in all."""
+        before = len(seen)
+        for _ in range(count):
+            batch.add("x")
+        at_once = len(seen) - before
+        await asyncio.sleep(0)
+        return at_once, len(seen) - before
+
+    async def run() -> None:
+        alone = [await turn(1) for _ in range(200)]
+        assert alone[:8] == [(0, 1)] * 8
+        assert alone[8:].count((1, 1)) > 180
+        several = [await turn(3) for _ in range(60)]
+        assert several[-30:] == [(0, 1)] * 30
+
+    asyncio.run(run())
+
+
 def test_without_a_loop_nothing_is_held_back() -> None:
     seen: list[str] = []
     batch = Batch(seen.append)

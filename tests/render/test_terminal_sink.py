@@ -296,10 +296,10 @@ def test_what_rich_cannot_render_is_shown_as_it_was_written(monkeypatch: pytest.
     def fail(*args: object) -> None:
         raise RuntimeError("a bug in a renderer")
 
-    monkeypatch.setattr("utils.render.painter._AnswerMarkdown", fail)
+    monkeypatch.setattr("utils.render.reader.MarkdownReader.blocks", fail)
     shown = Shown()
-    shown.feed("**two**\nlines\n\n", "end")
-    assert shown.finish() == ["**two**", "lines", "", "end"]
+    shown.feed("**two**\nlines\n\n", "| a |\n|---|\n", "| b |\n\n", "end")
+    assert shown.finish() == ["**two**", "lines", "", "| a |", "|---|", "| b |", "", "end"]
 
 
 class TestLooks:

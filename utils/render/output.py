@@ -28,34 +28,51 @@ class FdWriter:
 
     def write(self, data: bytes) -> None:
         """Write all of *data*, or as much as is accepted before the reader goes away."""
-        rest = memoryview(data)
+        rest: bytes | memoryview = data
         while rest and not self.is_gone:
             try:
-                rest = rest[os.write(self._fd, rest) :]
+                written = os.write(self._fd, rest)
             except BlockingIOError:
                 self._wait()
             except OSError as error:
                 self.is_gone = True
                 self._on_gone(error)
+            else:
+                if written == len(rest):
+                    return
+                rest = memoryview(rest)[written:]
 
     def _wait(self) -> None:
         # os.write and select restart by themselves after a signal (PEP 475).
         select.select([], [self._fd], [])
 
 
+_LONE_TURNS = 8
+_UNQUEUED = 64
+"""After so many turns with one string each, so many strings are handed on at once before the next look."""
+
+
 class Batch:
     """Collects strings and hands them on together when the running event-loop turn is over.
 
-    So everything that came with one read from the network is written at once, and always before the program waits
-    for the network again. Without a running loop nothing is held back.
+    So what came with one read from the network is written at once, and always before the program waits for the network
+    again. Where every turn brings one string, nothing is gained by waiting for its end, which costs more than a write:
+    then strings are not queued, except one now and then to see whether that is still so. Without a running loop nothing
+    is held back.
     """
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
         self._parts: list[str] = []
+        self._lone_turns = 0
+        self._unqueued = 0
 
     def add(self, text: str) -> None:
-        """Queue *text*, which is not empty."""
+        """Hand on *text*, which is not empty, now or at the end of the turn."""
+        if self._unqueued:
+            self._unqueued -= 1
+            self._write(text)
+            return
         self._parts.append(text)
         if len(self._parts) == 1:
             loop = running_loop()
@@ -66,10 +83,14 @@ class Batch:
 
     def flush(self) -> None:
         """Hand on what is queued, now."""
-        if self._parts:
-            text = "".join(self._parts)
-            self._parts.clear()
-            self._write(text)
+        if not self._parts:
+            return
+        self._lone_turns = self._lone_turns + 1 if len(self._parts) == 1 else 0
+        if self._lone_turns >= _LONE_TURNS:
+            self._unqueued = _UNQUEUED
+        text = "".join(self._parts)
+        self._parts.clear()
+        self._write(text)
 
 
 def running_loop() -> AbstractEventLoop | None:

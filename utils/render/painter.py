@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from functools import cache
@@ -21,7 +22,8 @@ from rich.theme import Theme
 
 from utils.render.blocks import Block
 from utils.render.harmless import can_encode, make_harmless
-from utils.render.inline import paragraph_of, parsed, styled
+from utils.render.paragraphs import GrowingParagraph
+from utils.render.reader import MarkdownReader, paragraph_of
 from utils.render.screen import Row
 from utils.render.tables import MIN_COLUMN, GrowingTable, empty_table
 
@@ -142,8 +144,7 @@ def _template() -> _AnswerMarkdown:
 class Painter:
     """Renders blocks for one terminal.
 
-    `rendered_chars` counts the characters of every block that went through rich, previews included: the measure
-    of the work done. Never raises: a block that rich cannot render is shown as it was written.
+    Never raises: a block that rich cannot render is shown as it was written.
     """
 
     def __init__(self, color: Color = "color", encoding: str = "utf-8") -> None:
@@ -158,9 +159,17 @@ class Painter:
             _environ={},
         )
         self._color = color
+        self._reader = MarkdownReader(self._console)
         self._syntaxes: dict[str, Syntax | None] = {}
         self._table: GrowingTable | None = None
-        self.rendered_chars = 0
+        self._table_at: tuple[str, Segment] | None = None
+        self._paragraph: GrowingParagraph | None = None
+        self._paragraph_at: tuple[Segment, Segment, int] | None = None
+
+    @property
+    def rendered_chars(self) -> int:
+        """The characters that were read as Markdown or as code, previews included: the measure of the work done."""
+        return self._reader.chars
 
     def rows(self, block: Block, width: int) -> list[Row]:
         """The final rows of *block* on a terminal of *width* columns.
@@ -168,23 +177,6 @@ class Painter:
         A line of code is one row, wider than the terminal if need be: the terminal wraps it, and copying gives the
         line back as it was written.
         """
-        self.rendered_chars += len(block.text)
-        return self._rows(block, width)
-
-    def preview(self, block: Block, width: int, height: int) -> list[Row]:
-        """The last *height* rows of *block* while it still grows; costs at most what fits there, not its length."""
-        limit = width * height
-        if block.kind in ("code", "fence"):
-            tail = block.text[-limit:].expandtabs()
-            self.rendered_chars += len(tail)
-            style = _DIM if block.kind == "fence" else _PLAIN
-            return [self.line(piece, style) for piece in chop_cells(tail, width)[-height:]]
-        if block.kind == "table":
-            return self._rows(block, width, newest=height)[-height:]
-        return self.rows(replace(block, text=_tail(block.text, limit, height)), width)[-height:]
-
-    def _rows(self, block: Block, width: int, newest: int | None = None) -> list[Row]:
-        """With *newest* of a table at least the last so many rows."""
         try:
             match block.kind:
                 case "blank":
@@ -194,14 +186,37 @@ class Painter:
                 case "fence":
                     return [self.line(block.text, _DIM)]
                 case "quote":
-                    return self._prefixed(block, width, *self._quote_bars(), newest)
+                    bar = Segment(self._glyph("▌ "), _DIM)
+                    return self._prefixed(block.text, width, bar, bar)
+                case "table" if (rows := self._table_rows(block, width)) is not None:
+                    return rows
                 case _:
-                    indent = " " * min(block.indent, width // 3)
-                    marker = f"{self._glyph(block.marker)} " if block.marker else ""
-                    hanging = Segment(indent + " " * len(marker))
-                    return self._prefixed(block, width, Segment(indent + marker, _MARKER), hanging, newest)
+                    return self._prefixed(block.text, width, *self._margins(block, width))
         except Exception:  # the answer matters more than its looks, and a sink must not raise
             return [self.line(line) for line in block.text.split("\n")]
+
+    def preview(self, block: Block, width: int, height: int) -> list[Row]:
+        """The last *height* rows of *block* while it still grows.
+
+        Costs what is new and at most what fits there, not the length of the block.
+        """
+        limit = width * height
+        if block.kind in ("code", "fence"):
+            tail = block.text[-limit:].expandtabs()
+            self._reader.chars += len(tail)
+            style = _DIM if block.kind == "fence" else _PLAIN
+            return [self.line(piece, style) for piece in chop_cells(tail, width)[-height:]]
+        rows: list[Row] | None = None
+        with suppress(Exception):  # as in `rows`
+            if block.kind == "table":
+                rows = self._table_rows(block, width, height)
+            elif block.kind != "quote" and block.text.strip():
+                rows = self._paragraph_rows(block, width, height)
+        if rows is None and block.kind == "table":
+            rows = self.rows(replace(block, text=_table_tail(block.text, limit, height), kind="text"), width)
+        elif rows is None:
+            rows = self.rows(replace(block, text=_tail(block.text, limit, height)), width)
+        return rows[-height:]
 
     def line(self, text: str, style: Style = _PLAIN) -> Row:
         """*text* as one row."""
@@ -224,42 +239,66 @@ class Painter:
     def _glyph(self, glyph: str) -> str:
         return _ASCII.get(glyph, glyph) if self.is_ascii else glyph
 
-    def _quote_bars(self) -> tuple[Segment, Segment]:
-        bar = Segment(self._glyph("▌ "), _DIM)
-        return bar, bar
+    def _margins(self, block: Block, width: int) -> tuple[Segment, Segment]:
+        """What stands before the first row, and before the others."""
+        indent = " " * min(block.indent, width // 3)
+        marker = f"{self._glyph(block.marker)} " if block.marker else ""
+        return Segment(indent + marker, _MARKER), Segment(indent + " " * len(marker))
 
-    def _prefixed(self, block: Block, width: int, first: Segment, others: Segment, newest: int | None) -> list[Row]:
-        inner = max(1, width - cell_len(first.text))
-        if not block.text.strip():
+    def _margined(self, margin: Segment, line: list[Segment]) -> Row:
+        return self._row([margin, *_without_padding(line)])
+
+    def _table_rows(self, block: Block, width: int, newest: int | None = None) -> list[Row] | None:
+        """The rows of a table, with what is known of it from the last time; None if rich has to judge it as a whole."""
+        head, body = _table_parts(block.text)
+        margin = self._margins(block, width)[1]
+        table = self._table
+        if table is None or self._table_at != (head, margin):
+            self._table_at = head, margin
+            table = GrowingTable(
+                head,
+                self._reader,
+                self._console,
+                lambda line: self._margined(margin, line if _visible(line) else []),
+                is_ascii=self.is_ascii,
+            )
+        self._table = table if newest else None  # the final rows are asked for once
+        return table.rows(body, max(1, width - cell_len(margin.text)), newest)
+
+    def _paragraph_rows(self, block: Block, width: int, newest: int) -> list[Row] | None:
+        """The last rows of a paragraph, with what is known of it from the last time; None if it is none."""
+        first, others = self._margins(block, width)
+        paragraph = self._paragraph
+        if paragraph is None or self._paragraph_at != (first, others, width) or not paragraph.is_begin_of(block.text):
+            self._paragraph_at = first, others, width
+            self._paragraph = paragraph = GrowingParagraph(
+                self._reader,
+                self._console,
+                max(1, width - cell_len(first.text)),
+                lambda line, is_first: self._margined(first if is_first else others, line),
+            )
+        return paragraph.rows(block.text, newest)
+
+    def _prefixed(self, text: str, width: int, first: Segment, others: Segment) -> list[Row]:
+        if not text.strip():
             return [self._row([first])]
-        lines = self._table_lines(block.text, inner, newest) if block.kind == "table" else None
-        if lines is None:
-            text = block.text if newest is None else _table_tail(block.text, width * newest, newest)
-            lines = self._markdown(text, inner)
+        lines = self._markdown(text, max(1, width - cell_len(first.text)))
         while lines and not _visible(lines[0]):
             del lines[0]
         while lines and not _visible(lines[-1]):
             del lines[-1]
         return [
-            self._row([first if index == 0 else others, *_without_padding(line)])
-            for index, line in enumerate(lines or [[Segment(block.text)]])
+            self._margined(first if index == 0 else others, line)
+            for index, line in enumerate(lines or [[Segment(text)]])
         ]
 
-    def _table_lines(self, text: str, width: int, newest: int | None) -> list[list[Segment]] | None:
-        head, body = _table_parts(text)
-        table = self._table
-        if table is None or table.head != head:
-            table = GrowingTable(head, self._console, is_ascii=self.is_ascii)
-        self._table = None if newest is None else table  # the final rows are asked for once
-        return table.lines(body, width, newest)
-
     def _markdown(self, text: str, width: int) -> list[list[Segment]]:
-        is_table = "|" in text and width < MIN_COLUMN * max(line.count("|") for line in text.split("\n"))
-        return self._lines(Text(text, overflow="fold"), width) if is_table else self._parsed(parsed(text), width)
-
-    def _parsed(self, tokens: list[Token], width: int) -> list[list[Segment]]:
+        if "|" in text and width < MIN_COLUMN * max(line.count("|") for line in text.split("\n")):
+            self._reader.chars += len(text)
+            return self._lines(Text(text, overflow="fold"), width)
+        tokens = self._reader.blocks(text)
         inline = paragraph_of(tokens)
-        paragraph = styled(inline, self._console) if inline else None
+        paragraph = self._reader.styled(inline) if inline else None
         if paragraph is None:
             return self._lines(_AnswerMarkdown.of(tokens), width)
         # What rich would do in the end, without its way there: half the time of a short block.
@@ -271,6 +310,7 @@ class Painter:
         return self._console.render_lines(renderable, options, pad=False)
 
     def _code_row(self, block: Block) -> Row:
+        self._reader.chars += len(block.text)
         if not block.language or len(block.text) > _MAX_HIGHLIGHTED or not block.text.strip():
             return self.line(block.text)
         syntax = self._syntax(block.language)

@@ -53,10 +53,6 @@ class RenderOptions:
 
 def shown_text(event: Event) -> str:
     """The characters that *event* adds to the answer on the screen; empty for events that add none."""
-    match event:
-        case TextDelta(text=text):
-            return text
-        case Redacted(replacement=replacement):
-            return replacement
-        case _:
-            return ""
+    if isinstance(event, TextDelta):  # asked for every token: `match` on the fields takes three times as long
+        return event.text
+    return event.replacement if isinstance(event, Redacted) else ""

@@ -7,10 +7,11 @@ and stay as they are until a wider cell changes the widths.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE, Box
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.measure import Measurement
 from rich.segment import Segment
@@ -18,22 +19,23 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from utils.render.inline import parsed, styled
+from utils.render.reader import MarkdownReader
+from utils.render.screen import Row
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
 
 __all__ = ["MIN_COLUMN", "GrowingTable", "empty_table"]
 
-_ASCII_BOX = Box("    \n    \n -- \n    \n    \n -- \n    \n    \n", ascii=True)
-
 MIN_COLUMN = 4
 """Columns of the terminal for each bar of a row: with fewer a table is shown as it was written."""
 
+_ASCII_BOX = Box("    \n    \n -- \n    \n    \n -- \n    \n    \n", ascii=True)
+_HEADING = Style(bold=True)
+_SIDES: tuple[JustifyMethod, ...] = ("right", "center", "left")
+
 _Line = list[Segment]
 _Measures = list[tuple[int, int]]
-_SIDES: tuple[JustifyMethod, ...] = ("right", "center", "left")
-_HEADING = Style(bold=True)
 
 
 def empty_table(*, is_ascii: bool) -> Table:
@@ -60,94 +62,104 @@ class _Probe:
 class GrowingTable:
     """The rows of the table under *head*, which is its first two lines; one for each table.
 
-    `read_chars` counts the characters that were parsed: the measure of the work done.
+    *row* makes a row of a line, an empty one of a line that shows nothing.
     """
 
-    def __init__(self, head: str, console: Console, *, is_ascii: bool) -> None:
-        self.head = head
-        self.read_chars = 0
+    def __init__(
+        self, head: str, reader: MarkdownReader, console: Console, row: Callable[[_Line], Row], *, is_ascii: bool
+    ) -> None:
+        self._reader = reader
         self._console = console
+        self._row = row
         self._is_ascii = is_ascii
         self._border = console.get_style("markdown.table.border")
-        self._headings = self._cells(head, rows=1)
-        self._columns = len(self._headings or ())
-        for heading in self._headings or ():
+        self._headings = self._cells(head, rows=1) or []  # empty: no table that can be put together here
+        for heading in self._headings:
             heading.stylize("markdown.table.header")
-        # Each row is parsed under a head of the same number of columns, as short as can be.
-        self._above = "|x" * self._columns + "|\n" + head.partition("\n")[2] + "\n"
-        self._lines: list[str] = []
-        self._rows: list[list[Text]] = []
-        self._laid: list[list[_Line] | None] = []
-        self._most_bars = max(line.count("|") for line in head.split("\n"))
-        self._measures = self._wider([(0, 0)] * self._columns, self._headings or ())
+        self._bars = max(line.count("|") for line in head.split("\n"))
+        # Each row is read under a head of the same number of columns, as short as can be.
+        self._above = "|x" * len(self._headings) + "|\n" + head.partition("\n")[2] + "\n"
         self._asked: tuple[_Measures, int] | None = None
         self._widths: list[int] = []
+        self._begin()
 
-    def lines(self, body: str, width: int, newest: int | None = None) -> list[_Line] | None:
-        """The table with the rows in *body*, on *width* columns; with *newest* only the last so many rows of *body*.
+    def _begin(self) -> None:
+        self._lines: list[str] = []
+        self._texts: list[list[Text]] = []
+        self._laid: list[list[Row] | None] = []
+        self._most_bars = self._bars
+        self._measures = self._wider([(0, 0)] * len(self._headings), self._headings)
+
+    def rows(self, body: str, width: int, newest: int | None = None) -> list[Row] | None:
+        """The table with the rows in *body*, on *width* columns; with *newest* only the last so many of them.
 
         None if it cannot be put together row by row: too narrow, or no table in the judgement of the parser.
         """
         lines = body.split("\n") if body else []
         known = len(self._lines)
         if known >= len(lines) or lines[:known] != self._lines:
-            self._lines, self._rows, self._laid, known = [], [], [], 0
-            self._measures = self._wider([(0, 0)] * self._columns, self._headings or ())
+            self._begin()
+            known = 0
         for line in lines[known:-1]:
             self._add(line)
-        last = self._row_of(lines[-1]) if lines else []
-        if self._headings is None or last is None:
+        last = self._read(lines[-1]) if lines else []
+        if not self._headings or last is None:
             return None
         bars = max(self._most_bars, lines[-1].count("|") if lines else 0)
         if width < MIN_COLUMN * bars or not self._set_widths(self._wider(self._measures, last), width):
             return None
-        first = 0 if newest is None else len(lines) - newest
-        table = [] if first > 0 else self._head_lines()
-        for index in range(max(0, first), len(self._rows)):
-            laid = self._laid[index]
-            if laid is None:
-                laid = self._laid[index] = self._lay(self._rows[index])
-            table.extend(laid)
-        if last:
-            table.extend(self._lay(last))
-        return table
+        texts = [*self._texts, last] if lines else []
+        while texts and not any(cell.plain.strip() for cell in texts[-1]):
+            texts.pop()  # empty rows at the end are not shown
+        first = 0 if newest is None else len(texts) - newest
+        table = [] if first > 0 else self._head_rows()
+        for index in range(max(0, first), len(texts)):
+            table += self._laid_row(index, texts[index])
+        return self._without_empty_ends(table)
+
+    def _laid_row(self, index: int, cells: Sequence[Text]) -> list[Row]:
+        if index >= len(self._laid):  # the one that still grows
+            return self._lay(cells)
+        laid = self._laid[index]
+        if laid is None:
+            laid = self._laid[index] = self._lay(cells)
+        return laid
 
     def _add(self, line: str) -> None:
-        row = self._row_of(line)
-        if row is None:
-            self._headings = None
-            return
-        self._lines.append(line)
-        self._rows.append(row)
-        self._laid.append(None)
-        self._measures = self._wider(self._measures, row)
-        self._most_bars = max(self._most_bars, line.count("|"))
+        cells = self._read(line)
+        if cells is None:
+            self._headings = []
+        else:
+            self._lines.append(line)
+            self._texts.append(cells)
+            self._laid.append(None)
+            self._measures = self._wider(self._measures, cells)
+            self._most_bars = max(self._most_bars, line.count("|"))
 
-    def _row_of(self, line: str) -> list[Text] | None:
-        return self._cells(self._above + line, rows=2)
+    def _read(self, line: str) -> list[Text] | None:
+        return self._cells(self._above + line, rows=2) if self._headings else None
 
     def _cells(self, text: str, *, rows: int) -> list[Text] | None:
         """The cells of the last row, if *text* is a table of so many *rows* and nothing else."""
-        self.read_chars += len(text)
-        tokens = parsed(text)
-        row_starts = [index for index, token in enumerate(tokens) if token.type == "tr_open"]
-        if len(row_starts) != rows or tokens[-1].type != "table_close":
+        tokens = self._reader.blocks(text)
+        starts = [index for index, token in enumerate(tokens) if token.type == "tr_open"]
+        if len(starts) != rows or tokens[-1].type != "table_close":
             return None
         cells: list[Text] = []
-        for opening, inline in zip(tokens[row_starts[-1] :], tokens[row_starts[-1] + 1 :], strict=False):
-            if opening.type in ("td_open", "th_open"):
-                cell = styled(inline.children or (), self._console)
+        for index in range(starts[-1], len(tokens)):
+            if tokens[index].type in ("td_open", "th_open"):
+                cell = self._reader.styled(tokens[index + 1].children or ())
                 if cell is None:
                     return None
-                cell.justify = _justification(opening)
+                cell.justify = _justification(tokens[index])
                 cells.append(cell)
         return cells
 
-    def _wider(self, measures: _Measures, row: Sequence[Text]) -> _Measures:
-        """The least and the greatest width of each column of *measures*, with those of *row*."""
+    def _wider(self, measures: _Measures, cells: Sequence[Text]) -> _Measures:
+        """The least and the greatest width of each column of *measures*, with those of *cells*."""
         options = self._console.options
-        sizes = (cell.__rich_measure__(self._console, options) for cell in row)
-        return [(max(a, c), max(b, d)) for (a, b), (c, d) in zip(measures, sizes, strict=True)] if row else measures
+        sizes = (cell.__rich_measure__(self._console, options) for cell in cells)
+        return [(max(a, c), max(b, d)) for (a, b), (c, d) in zip(measures, sizes, strict=True)] if cells else measures
 
     def _set_widths(self, measures: _Measures, width: int) -> bool:
         """Let rich say how wide the columns get; False if they do not fit."""
@@ -161,40 +173,49 @@ class GrowingTable:
             widths = [probe.width for probe in probes]
             if widths != self._widths:
                 self._widths = widths
-                self._laid = [None] * len(self._rows)
-        return sum(self._widths) + 2 * self._columns <= width
+                self._laid = [None] * len(self._texts)
+        return sum(self._widths) + 2 * len(self._widths) <= width
 
-    def _head_lines(self) -> list[_Line]:
-        line = ("-" if self._is_ascii else "─") * (sum(self._widths) + 2 * self._columns - 2)
-        return [*self._lay(self._headings or [], is_head=True), [Segment(f" {line} ", self._border)]]
+    def _head_rows(self) -> list[Row]:
+        line = ("-" if self._is_ascii else "─") * (sum(self._widths) + 2 * len(self._widths) - 2)
+        return [*self._lay(self._headings, is_head=True), self._row([Segment(f" {line} ", self._border)])]
 
-    def _lay(self, row: Sequence[Text], *, is_head: bool = False) -> list[_Line]:
-        """The lines of *row*: its cells side by side, one column of padding and one of the border between them."""
+    def _lay(self, cells: Sequence[Text], *, is_head: bool = False) -> list[Row]:
+        """*cells* side by side, one column of padding and one of the border between them."""
         style = _HEADING if is_head else None
-        cells = [self._folded(cell, width, style) for cell, width in zip(row, self._widths, strict=True)]
-        height = max(len(lines) for lines in cells)
-        for lines, width in zip(cells, self._widths, strict=True):
+        columns = [self._folded(cell, width, style) for cell, width in zip(cells, self._widths, strict=True)]
+        height = max(len(lines) for lines in columns)
+        for lines, width in zip(columns, self._widths, strict=True):
             missing = [[Segment(" " * width, style)] for _ in range(height - len(lines))]
             lines[:] = [*missing, *lines] if is_head else [*lines, *missing]
         edge, padding = Segment(" ", self._border), Segment(" ", style)
-        table: list[_Line] = []
+        rows: list[Row] = []
         for number in range(height):
-            out = [edge]
-            for lines in cells:
-                out += (*lines[number], padding, edge)
-            del out[-2]  # no padding at the edge
-            table.append(out)
-        return table
+            line = [edge]
+            for lines in columns:
+                line += (*lines[number], padding, edge)
+            rows.append(self._row(line))
+        return rows
 
     def _folded(self, cell: Text, width: int, style: Style | None) -> list[_Line]:
         """*cell* in lines of *width* columns."""
+        is_simple = cell.justify == "default" and cell_len(cell.plain) <= width and "\t" not in cell.plain
         lines: list[_Line] = []
-        for text in cell.wrap(self._console, width):
+        for text in [cell] if is_simple else cell.wrap(self._console, width):
             line = list(Segment.apply_style(text.render(self._console), style))
             if missing := width - sum(segment.cell_length for segment in line):
                 line.append(Segment(" " * missing, style))
             lines.append(line)
         return lines or [[Segment(" " * width, style)]]
+
+    def _without_empty_ends(self, rows: list[Row]) -> list[Row]:
+        empty = self._row([])
+        start, end = 0, len(rows)
+        while start < end and rows[start] == empty:
+            start += 1
+        while start < end and rows[end - 1] == empty:
+            end -= 1
+        return rows[start:end]
 
 
 def _justification(token: Token) -> JustifyMethod:
