@@ -15,25 +15,23 @@ import click
 from commands.chat_commands import COMMANDS, Typed, help_lines, parse
 from commands.chat_figures import ChatFigures
 from commands.chat_files import read_conversation, write_conversation
+from commands.chat_servers import ChatServers
 from commands.chat_signals import ChatSignals
 from commands.continued import continued, left_out_note, new_conversation_id
 from commands.turn import Turn, note, render_options
 from utils.clock import monotonic
 from utils.conversation import Conversation, Exchange, Window
 from utils.errors import AppError, Cancelled, OutputClosed, RequestRefused, Terminated, UsageProblem
-from utils.fallbacks import origin
 from utils.guardrails.policy import compile_rules
 from utils.guardrails.redactor import cleaned
 from utils.history import History, history_path
 from utils.render.chat_input import LineReader, open_reader
 from utils.render.figures import counted
 from utils.render.harmless import make_harmless
-from utils.run_context import EMBEDDED, Parameters, Target
+from utils.run_context import Parameters, Target
 from utils.session import Session
 from utils.settings import EMBEDDED_SEED, load, toxicity_mode
-from utils.settings_sources import model_and_url
 from utils.state_store import state_directory
-from utils.targets import OPENAI_URL
 
 if TYPE_CHECKING:
     from utils.embedded_model.fetch import ProgressCallback
@@ -65,12 +63,9 @@ class ChatLoop:
         """The settings of the command line."""
         self._flags = self._typed
         """The same, as the commands of the chat have changed them."""
-        self._server = flags["base_url"]
-        """The server that a model's name alone is one of, where it was typed."""
-        asked, home = session.choice.target, session.settings.base_url
-        self._key_home = origin((home if asked.is_embedded else asked.base_url) or OPENAI_URL)
-        """The host that the key is meant for."""
+        self._servers = ChatServers(flags, session.loaded, session.choice.target)
         self._own_keys = session.own_keys
+        self._warned = session.loaded.warnings
         self._options, self._config, self._progress = options, config, progress
         kept = continued(newest=options["continue_newest"], cid=options["cid"])
         self._is_continued = kept is not None
@@ -246,28 +241,16 @@ class ChatLoop:
 
     def _model(self, name: str) -> None:
         if name:
-            model, url = model_and_url(name)
-            is_embedded = model.casefold() == EMBEDDED and not url
-            # A name alone is a model of the server that was asked last; the embedded one needs no server.
-            server = url or self._server
-            asked = None if is_embedded else server
-            others = [other for other in self._options["fallback"] if other.casefold() != name.casefold()]
-            self._change(
-                {
-                    "model": model or None,
-                    "base_url": asked,
-                    "gguf": None if asked else self._typed["gguf"],
-                    "fallback": tuple(others),
-                },
-                # Fallbacks without a URL stay those of the server.
-                {"KAYGRAPH_BASE_URL": str(server)} if is_embedded and server else {},
-            )
-            self._server = server
+            flags, environment, server = self._servers.changes(name, self._session.loaded.targets)
+            self._change({**flags, "fallback": self._other_fallbacks(name)}, environment)
+            self._servers.remember(server, self._session.loaded, self._session.choice.target)
             self._talk.meet_another_model()
         target = self._session.choice.target
-        is_keyless = self._own_keys and target.api_key is None and not target.is_embedded
-        without = " without your key, which is meant for another host" if is_keyless else ""
-        self._say(f"asking {target.name}{without}")
+        without = " without your key, which is meant for another host" if self._servers.is_key_withheld else ""
+        self._say(f"asking {target.name}{'' if target.is_embedded else without}")
+
+    def _other_fallbacks(self, name: str) -> tuple[str, ...]:
+        return tuple(other for other in self._options["fallback"] if other.casefold() != name.casefold())
 
     def _system(self, text: str) -> None:
         if text:
@@ -295,10 +278,7 @@ class ChatLoop:
         """Other settings from now on, as if they had been typed at the start. Raises AppError; then all stays."""
         flags = {**self._flags, **changes}
         loaded = load(flags, environ={**os.environ, **environment}, config_file=self._config)
-        if origin(loaded.settings.base_url or OPENAI_URL) != self._key_home:
-            # A key travels to no other host than the one that it is meant for.
-            settings = loaded.settings.model_copy(update={"api_key": None})
-            loaded = dataclasses.replace(loaded, settings=settings)
+        loaded = self._servers.without_foreign_key(loaded)
         session = Session(
             loaded,
             allow_secrets=bool(self._options["allow_secrets"]),
@@ -312,6 +292,8 @@ class ChatLoop:
             if known is session:
                 del self._sessions[session.choice.target]
             raise
+        note(*(line for line in loaded.warnings if line not in self._warned), quiet=self._quiet)
+        self._warned += loaded.warnings
         self._flags, self._session = flags, known
         if session.choice.fell_back is not None:
             note(session.choice.warning, quiet=self._quiet)

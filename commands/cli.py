@@ -23,6 +23,7 @@ COMMANDS = {
     "history": ("commands.history", "List, show, compare, export or forget earlier runs."),
     "report": ("commands.report", "Write the HTML page of an earlier run."),
     "model": ("commands.model", "Show, fetch, verify or remove the embedded model."),
+    "config": ("commands.config", "Show the settings and their origins; write a settings file."),
     "completion": ("commands.completion", "Print what lets bash, zsh or fish complete all this."),
     "doctor": ("commands.doctor", "Show what works here, what does not, and what to do about it."),
 }

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from commands.finding_lines import echo, print_findings
 from commands.packages import has_own_environment, require_packages
 
 if TYPE_CHECKING:
     from utils.diagnosis.findings import Finding
 
 __all__ = ["command"]
-
-INDENT = 30
-"""Columns before the text of a finding."""
-
-MIN_TEXT_COLUMNS = 30
 
 
 @click.command("doctor")
@@ -29,6 +24,7 @@ MIN_TEXT_COLUMNS = 30
 @click.option("--gguf", metavar="FILE", type=click.Path(path_type=Path), help="Examine a run with this model file.")
 @click.option("--no-fallback", is_flag=True, help="No other target may stand in for the one that is asked.")
 @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="Settings file to use.")
+@click.option("--profile", metavar="NAME", help="Profile of the settings file to use.")
 @click.option("--deep", is_flag=True, help="Also start the embedded model and ask it for one token.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
@@ -38,6 +34,7 @@ def command(
     gguf: Path | None,
     no_fallback: bool,
     config: Path | None,
+    profile: str | None,
     deep: bool,
     as_json: bool,
 ) -> None:
@@ -58,6 +55,7 @@ def command(
     from utils.diagnosis.findings import Situation
 
     flags: dict[str, object] = {"model": model, "base_url": base_url, "api_key": api_key, "gguf": gguf}
+    flags["profile"] = profile
     if no_fallback:
         flags["fallback_to_embedded"] = False
     findings = examine(Situation(flags, os.environ, config, deep))
@@ -78,38 +76,8 @@ def _print_json(findings: list[Finding], exit_code: int) -> None:
 
 
 def _print_text(findings: list[Finding], exit_code: int) -> None:
-    section = ""
-    for finding in findings:
-        if finding.section != section:
-            section = finding.section
-            _echo(f"{section}:")
-        status = "" if finding.status == "info" else finding.status
-        origin = f"  ({finding.origin})" if finding.origin else ""
-        lines = [*finding.detail.splitlines(), *([f"-> {finding.hint}"] if finding.hint else [])] or [""]
-        lines[0] += origin
-        first, *more = [part for line in lines for part in _wrapped(line)]
-        _echo(f"  {status:<5}{finding.name:<23}{first}")
-        for line in more:
-            _echo(f"{'':<{INDENT}}{line}")
+    print_findings(findings)
     warnings = sum(finding.status == "warn" for finding in findings)
     conditions = "".join(f" {finding.condition}" for finding in findings if finding.condition)
     verdict = f"a run would work{conditions}" if exit_code == 0 else f"a run would not work (exit code {exit_code})"
-    _echo(f"{verdict}{f'; {warnings} to look at' if warnings else ''}")
-
-
-def _wrapped(line: str) -> list[str]:
-    """*line* as it fits on the terminal; whole where it is not a terminal, so that it can be searched."""
-    import shutil
-    import textwrap
-
-    if not sys.stdout.isatty():
-        return [line]
-    width = max(shutil.get_terminal_size().columns - 1 - INDENT, MIN_TEXT_COLUMNS)
-    # Paths and commands stay whole, or they could not be copied.
-    return textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
-
-
-def _echo(line: str) -> None:
-    # A diagnosis must come out on the very terminals that cannot show every character.
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    click.echo(line.encode(encoding, "backslashreplace").decode(encoding))
+    echo(f"{verdict}{f'; {warnings} to look at' if warnings else ''}")

@@ -183,9 +183,9 @@ def run_loop(main: Coroutine[Any, Any, int], *, leave: Callable[[], None]) -> in
 def flags_of(options: Mapping[str, Any]) -> dict[str, object]:
     """The settings among *options*, as `settings.load` takes them."""
     flags = {_SETTING_NAMES.get(name, name): value for name, value in options.items() if name not in _NOT_SETTINGS}
-    if options["no_fallback"]:
+    if options.get("no_fallback"):
         flags["fallback_to_embedded"] = False
-    if options["no_log"] is not None:
+    if options.get("no_log") is not None:
         flags["log"] = not options["no_log"]
     return flags
 

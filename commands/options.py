@@ -99,7 +99,9 @@ CONVERSATION: tuple[Callable[[Any], Any], ...] = (
     _option("Prompt", "--cid", metavar="ID", help="Go on with the conversation whose id begins like this."),
 )
 MODEL: tuple[Callable[[Any], Any], ...] = (
-    _option("Model", "-m", "--model", metavar="NAME", help="Model to ask (default: what the target offers)."),
+    _option(
+        "Model", "-m", "--model", metavar="NAME", help="Model, or target of the settings file [what the target offers]."
+    ),
     _option("Model", "--base-url", metavar="URL", help="OpenAI-compatible server [OPENAI_BASE_URL]."),
     _option("Model", "--api-key", metavar="KEY", help="Key of the server; better set OPENAI_API_KEY."),
     _option("Model", "--gguf", metavar="FILE", help="Run this GGUF file as the embedded model."),
@@ -108,7 +110,7 @@ MODEL: tuple[Callable[[Any], Any], ...] = (
         "--fallback",
         multiple=True,
         metavar="NAME",
-        help="Ask this one next if a target fails: MODEL, URL, MODEL@URL or embedded. Repeatable.",
+        help="Ask this one next if a target fails: a target, MODEL, URL, MODEL@URL or embedded. Repeatable.",
     ),
     _flag("Model", "--no-fallback", help="Fail instead of letting another target stand in."),
     _option("Model", "--temperature", type=float, metavar="T", help="Sampling temperature, 0 to 2."),
@@ -235,4 +237,7 @@ EXPORTS: tuple[Callable[[Any], Any], ...] = (
 )
 CONFIGURATION: tuple[Callable[[Any], Any], ...] = (
     _option("Configuration", "--config", metavar="FILE", help="TOML file with settings."),
+    _option(
+        "Configuration", "--profile", metavar="NAME", help="Use this profile of the settings file; none: no profile."
+    ),
 )

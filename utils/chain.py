@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from utils.resilience.breaker_policy import BreakerPolicy
@@ -40,7 +40,8 @@ _CONTINUATION_TOKENS = 300
 class TargetChain:
     """The upstreams of a run. Close it with `aclose`; `remember` what was measured when the answer is over.
 
-    *embedded* makes the embedded model's backend (it may have started already). *wrap_transport* puts simulated
+    *settings_of*: those of targets that have their own. *embedded* makes the embedded model's backend (it may have
+    started already). *wrap_transport* puts simulated
     failures into every server of the chain. *prompt*: of a single run, whose request the limits must have room for;
     None: of many runs, each of which may take half of what the limits allow in a minute. *uses_aiohttp*: the transport
     that is cheaper per chunk and dearer to import.
@@ -52,11 +53,13 @@ class TargetChain:
         targets: tuple[Target, ...],
         *,
         embedded: Callable[[Target], EmbeddedBackend],
+        settings_of: Mapping[Target, Settings] | None = None,
         wrap_transport: TransportWrapper | None = None,
         prompt: str | None = None,
         uses_aiohttp: bool = False,
     ) -> None:
         self._settings = settings
+        self._settings_of = settings_of or {}
         self._embedded = embedded
         self._wrap_transport = wrap_transport
         self._backends: list[_Lazy] = []
@@ -97,7 +100,7 @@ class TargetChain:
         return warning or (self._store.take_warning() if self._settings.adaptive else None)
 
     def _upstream(self, target: Target) -> Upstream:
-        settings, store = self._settings, self._store
+        settings, store = self._settings_of.get(target, self._settings), self._store
         backend = _Lazy(lambda: self._made(target))
         self._backends.append(backend)
         key = target_key(target.base_url, target.model)
@@ -105,7 +108,9 @@ class TargetChain:
         filled = parameters(settings, target=target)
         limiter = None
         if settings.rpm is not None or settings.tpm is not None:
-            limiter = SharedLimiter(Limiter(Limits(settings.rpm, settings.tpm, self._largest_request(filled))))
+            limiter = SharedLimiter(
+                Limiter(Limits(settings.rpm, settings.tpm, self._largest_request(settings, filled)))
+            )
         return Upstream(
             target,
             self._marked(backend),
@@ -119,11 +124,11 @@ class TargetChain:
             budget=RetryBudget(constant=max(5, settings.retries)),
         )
 
-    def _largest_request(self, filled: Parameters) -> int:
+    def _largest_request(self, settings: Settings, filled: Parameters) -> int:
         """Tokens that one request may take."""
         if self._prompt is None:
-            return (self._settings.tpm or 0) // 2
-        prompt = f"{self._settings.system or ''}\n{self._prompt}"
+            return (settings.tpm or 0) // 2
+        prompt = f"{settings.system or ''}\n{self._prompt}"
         return reservation_tokens(prompt, filled.max_tokens) + _CONTINUATION_TOKENS
 
     def _marked(self, backend: _Lazy) -> Backend:

@@ -1,39 +1,51 @@
 """Who is asked when the first target fails: the names in `fallback` as targets, in order.
 
+    NAME           the target of the settings file, with its own key and settings
     embedded       the embedded model, also by its own name
     MODEL          at the first target's server; else at `base_url`; else at OpenAI's
     URL            the model that this server offers
     MODEL@URL      that model there
 
-The key travels to no other host than the one it was meant for: a fallback elsewhere is asked without a key.
+A key travels to no other host than the one it was meant for: a fallback elsewhere is asked without a key.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from utils.errors import ConfigError
 from utils.run_context import EMBEDDED, Target
-from utils.settings_sources import BadValue, Given, Source, checked_base_url, model_and_url
-from utils.targets import EMBEDDED_MODEL, OPENAI_URL, TargetChoice, embedded_target, server_target
-from utils.wording import mask_key_like, shown, url_for_people
+from utils.settings_sources import BadValue, Given, Source, checked_base_url, model_and_url, server_of
+from utils.targets import EMBEDDED_MODEL, OPENAI_URL, TargetChoice, choose_target, embedded_target, server_target
+from utils.wording import mask_key_like, nearest, shown, url_for_people
 
 if TYPE_CHECKING:
-    from utils.settings import Settings
+    from utils.settings import Loaded, Settings
 
-__all__ = ["fallback_targets", "origin"]
+__all__ = ["Fallback", "fallbacks_of"]
 
-_PORTS = {"http": 80, "https": 443}
 _HOST_LIKE = re.compile(
     r"(localhost(?=[:/]|$) | \d+\.\d+\.\d+\.\d+(?=[:/]|$) | \[[\da-fA-F:]+\] | [\w.-]+:\d{2,5}(?=/))", re.VERBOSE
 )
 """A server whose scheme was forgotten. `llama3:8b` is none, and neither is `@cf/meta/llama-3`."""
 
 
-def fallback_targets(settings: Settings, choice: TargetChoice, *, origins: Mapping[str, str]) -> tuple[Target, ...]:
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """A target, and the settings that it is asked with."""
+
+    target: Target
+    settings: Settings
+    gguf: Path | None = None
+    """The file that the embedded server runs for it; None: the pinned model."""
+
+
+def fallbacks_of(loaded: Loaded, choice: TargetChoice) -> tuple[Fallback, ...]:
     """The targets behind the one of *choice*, in the order in which they are to be asked.
 
     Left out is the target of *choice* itself, but where it was typed and is not only standing in. Left out where
@@ -42,24 +54,16 @@ def fallback_targets(settings: Settings, choice: TargetChoice, *, origins: Mappi
     Raises: UsageProblem or ConfigError, by where the list comes from, for a name that is no target or names one that
     is in the chain already; ConfigError for a model whose key is missing. No error holds a key.
     """
-    source, _, label = origins.get("fallback", "flag --fallback").partition(" ")
+    settings = loaded.settings
+    source, _, label = loaded.origins.get("fallback", "flag --fallback").partition(" ")
     given = Given("fallback", settings.fallback, "flag" if source == "default" else cast(Source, source), label)
-    secrets = (settings.api_key.get_secret_value(),) if settings.api_key is not None else ()
-    server = settings.base_url if choice.target.is_embedded else choice.target.base_url
+    secrets = (*loaded.secrets, *((settings.api_key.get_secret_value(),) if settings.api_key is not None else ()))
     first = _identity(choice.target)
-    targets: list[Target] = []
+    fallbacks: list[Fallback] = []
     seen = set()
     for name in settings.fallback:
-        model, url = _parts(name, given, secrets)
-        lacks_key = False
-        if name.casefold() in (EMBEDDED, EMBEDDED_MODEL):
-            target = embedded_target(settings)
-        else:
-            home = server or OPENAI_URL
-            lacks_key = not url and server is None and settings.api_key is None
-            url = url or home
-            target = server_target(settings, url, model, with_key=origin(url) == origin(home))
-        identity, told = _identity(target), mask_key_like(target.name, secrets)
+        fallback, lacks_key = _fallback(name, loaded, choice, given, secrets)
+        identity, told = _identity(fallback.target), mask_key_like(fallback.target.name, secrets)
         if identity in seen:
             raise given.error(f"{given.place} names {told} twice", hint="drop one of them")
         seen.add(identity)
@@ -67,13 +71,47 @@ def fallback_targets(settings: Settings, choice: TargetChoice, *, origins: Mappi
             raise given.error(f"{given.place} names {told}, which is asked first", hint="drop it, or name another one")
         # A file that was given stands in for other reasons than a missing key, and its warning tells nothing of one.
         if lacks_key and (choice.fell_back is None or choice.gguf is not None):
+            guess = nearest(name, loaded.targets)
             raise ConfigError(
-                f"{given.place} names {mask_key_like(model, secrets)}, which needs an API key, and none is set",
-                hint="set OPENAI_API_KEY, name its server as MODEL@URL, or drop it",
+                f"{given.place} names {mask_key_like(name, secrets)}, which needs an API key, and none is set",
+                hint=f"did you mean the target {guess}?"
+                if guess is not None and guess != name
+                else "set OPENAI_API_KEY, name its server as MODEL@URL, or drop it",
             )
         if identity != first and not lacks_key:
-            targets.append(target)
-    return tuple(targets)
+            fallbacks.append(fallback)
+    return tuple(fallbacks)
+
+
+def _fallback(
+    name: str, loaded: Loaded, choice: TargetChoice, given: Given, secrets: tuple[str, ...]
+) -> tuple[Fallback, bool]:
+    """What *name* stands for, and whether that is a model whose key is missing."""
+    settings, general = loaded.settings, loaded.general or loaded.settings
+    if name in loaded.fallbacks:
+        own = loaded.fallbacks[name]
+        chosen = choose_target(own.model_copy(update={"fallback_to_embedded": True}), origins={})
+        target = chosen.target
+        if chosen.fell_back is not None:
+            target = server_target(own, OPENAI_URL, own.model or "")
+        elif target.api_key is None and not target.is_embedded and _is_server_of(choice.target, target.base_url):
+            target = dataclasses.replace(target, api_key=choice.target.api_key)
+        return Fallback(target, own, chosen.gguf), chosen.fell_back is not None
+    model, url = _parts(name, given, secrets)
+    if name.casefold() in (EMBEDDED, EMBEDDED_MODEL):
+        return Fallback(embedded_target(general), general), False
+    home = general.base_url or OPENAI_URL
+    if _is_server_of(choice.target, url or choice.target.base_url):
+        return Fallback(server_target(settings, url or choice.target.base_url, model), settings), False
+    lacks_key = not url and general.base_url is None and general.api_key is None
+    url = url or home
+    with_key = server_of(url) == server_of(home)
+    return Fallback(server_target(general, url, model, with_key=with_key), general), lacks_key
+
+
+def _is_server_of(target: Target, url: str) -> bool:
+    """Whether *url* is at the server of *target*, to which its key may go."""
+    return not target.is_embedded and server_of(url) == server_of(target.base_url)
 
 
 def _parts(name: str, given: Given, secrets: tuple[str, ...]) -> tuple[str, str]:
@@ -103,11 +141,4 @@ def _identity(target: Target) -> tuple[object, ...]:
     """Two spellings of one target are equal in this."""
     if target.is_embedded:
         return EMBEDDED, target.model
-    return (*origin(target.base_url), urlsplit(target.base_url).path, target.model)
-
-
-def origin(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port: what a key may not leave. A host that is not ASCII equals nothing but itself."""
-    parts = urlsplit(url)
-    host = (parts.hostname or "") if parts.netloc.isascii() else parts.netloc
-    return parts.scheme, host, parts.port or _PORTS[parts.scheme]
+    return server_of(target.base_url), urlsplit(target.base_url).path, target.model

@@ -45,7 +45,7 @@ def session_of(
     allow_secrets = bool(chosen.pop("allow_secrets", False))
     named = chosen.pop("config_file", None)
     variables = {name: value for name, value in environ.items() if name.startswith(_READ_VARIABLES)}
-    loaded = load(chosen, environ=variables, config_file=None if named is None else Path(named))
+    loaded = load(chosen, environ=variables, config_file=None if named is None else Path(named), key_environ=environ)
     check_descriptors(max_streams)
     uses_aiohttp = max_streams >= _MANY and importlib.util.find_spec("aiohttp") is not None
     return Session(loaded, allow_secrets=allow_secrets, uses_aiohttp=uses_aiohttp)

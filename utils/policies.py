@@ -9,11 +9,12 @@ from utils.embedded_model.spec import CONTEXT_TOKENS
 from utils.errors import ConfigError, UsageProblem
 from utils.guardrails.policy import DEFAULT_PACKS, compile_rules
 from utils.guardrails.prompt_guard import PromptLimits, PromptPolicy
-from utils.settings import Loaded, Settings, guard_packs, parameters, toxicity_mode
+from utils.settings import Loaded, guard_packs, parameters, toxicity_mode
 
 if TYPE_CHECKING:
     from utils.answer_guard import AnswerPolicy
     from utils.openai_stream import OpenAIBackend
+    from utils.run_context import Parameters
     from utils.targets import TargetChoice
     from utils.validation.plan import ValidationPlan
 
@@ -31,8 +32,8 @@ class Guards:
         self, loaded: Loaded, choice: TargetChoice, *, allow_secrets: bool, other_keys: tuple[str, ...] = ()
     ) -> None:
         settings = self._settings = loaded.settings
-        own_keys = (*_own_keys(settings), *other_keys)
-        if self._asks_a_judge and not _own_keys(settings):
+        own_keys = (*loaded.secrets, *other_keys)
+        if self._asks_a_judge and settings.api_key is None:
             from utils.moderation import no_key
 
             raise no_key()
@@ -41,7 +42,7 @@ class Guards:
         """What the answer must not hold; None for no guard on it."""
         self._toxicity = toxicity_mode(settings)
         self._plan = _validation_plan(loaded)
-        self.parameters = parameters(settings)
+        self.parameters = _common_parameters(loaded)
         if self._plan is not None:
             self.parameters = dataclasses.replace(self.parameters, response_format=self._plan.response_format)
         is_pinned = choice.target.is_embedded and choice.gguf is None
@@ -69,7 +70,7 @@ class Guards:
 
         settings = self._settings
         timeout_s = min(5.0, settings.connect_timeout_s)
-        key = next(iter(_own_keys(settings)), None)
+        key = settings.api_key.get_secret_value() if settings.api_key is not None else None
         return moderation_backend(base_url=settings.base_url, api_key=key, connect_timeout_s=timeout_s)
 
     def answer(self, judge: OpenAIBackend | None) -> AnswerPolicy:
@@ -86,8 +87,15 @@ class Guards:
         )
 
 
-def _own_keys(settings: Settings) -> tuple[str, ...]:
-    return (settings.api_key.get_secret_value(),) if settings.api_key is not None else ()
+def _common_parameters(loaded: Loaded) -> Parameters:
+    """What all targets of a run are asked with; where they differ, each upstream fills in its own."""
+    asked = parameters(loaded.settings)
+    others = [*loaded.fallbacks.values(), *([loaded.general] if loaded.general is not None else [])]
+    return dataclasses.replace(
+        asked,
+        temperature=asked.temperature if all(other.temperature == asked.temperature for other in others) else None,
+        max_tokens=asked.max_tokens if all(other.max_tokens == asked.max_tokens for other in others) else None,
+    )
 
 
 def _validation_plan(loaded: Loaded) -> ValidationPlan | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.policies import Guards
@@ -47,7 +48,10 @@ class Session:
         self.loaded = loaded
         self.settings: Settings = loaded.settings
         self.choice: TargetChoice = choose_target(self.settings, origins=loaded.origins)
-        self.targets: tuple[Target, ...] = (self.choice.target, *self._fallbacks())
+        self.targets: tuple[Target, ...] = (self.choice.target,)
+        self._ggufs: dict[Target, Path | None] = {self.choice.target: self.choice.gguf}
+        self._own_settings: dict[Target, Settings] = {}
+        self._add_fallbacks()
         self.plan: FailurePlan | None = None
         """The simulated failures, once the first server was made: one plan for all of them."""
         self._allow_secrets = allow_secrets
@@ -66,8 +70,7 @@ class Session:
     @property
     def own_keys(self) -> tuple[str, ...]:
         """The keys of the user, which are secrets wherever they stand."""
-        key = self.settings.api_key
-        return (*((key.get_secret_value(),) if key is not None else ()), *self._other_keys)
+        return (*self.loaded.secrets, *self._other_keys)
 
     def reguard(self, loaded: Loaded) -> None:
         """Use other settings from now on, of which only those of guards, texts and figures matter: the targets stay.
@@ -96,6 +99,7 @@ class Session:
         self._chain = TargetChain(
             settings,
             self.targets,
+            settings_of=self._own_settings,
             embedded=self._embedded_backend,
             wrap_transport=self._faulty if settings.simulate_failures else None,
             prompt=prompt,
@@ -131,19 +135,22 @@ class Session:
     def _made_guards(self, loaded: Loaded) -> Guards:
         return Guards(loaded, self.choice, allow_secrets=self._allow_secrets, other_keys=self._other_keys)
 
-    def _fallbacks(self) -> tuple[Target, ...]:
+    def _add_fallbacks(self) -> None:
         if not self.settings.fallback:
-            return ()
-        from utils.fallbacks import fallback_targets
+            return
+        from utils.fallbacks import fallbacks_of
 
-        return fallback_targets(self.settings, self.choice, origins=self.loaded.origins)
+        for fallback in fallbacks_of(self.loaded, self.choice):
+            self.targets += (fallback.target,)
+            self._ggufs[fallback.target] = fallback.gguf
+            self._own_settings[fallback.target] = fallback.settings
 
     def _embedded_backend(self, target: Target) -> EmbeddedBackend:
         from utils.embedded_model.backend import EmbeddedBackend
 
         if target not in self._embedded:
             self._embedded[target] = EmbeddedBackend(
-                gguf=self.choice.gguf if target == self.choice.target else None,
+                gguf=self._ggufs[target],
                 connect_timeout_s=self.settings.connect_timeout_s,
                 wrap_transport=self._faulty if self.settings.simulate_failures else None,
                 progress=self._progress,

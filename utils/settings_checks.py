@@ -1,8 +1,9 @@
 """What no setting can be judged by alone: what goes together, what one implies of another, what a value leads to.
 
-`settings.load` judges each value first. Here a closer source overrules a farther one (flag > environment > file), a
-plan of failures switches their simulation on, and what cannot be meant is told with its way out. What was given but
-could not be judged, because something from its source is wrong, is unknown: nothing is said about what depends on it.
+`settings.load` judges each value first. Here a closer source overrules a farther one (flag > environment > profile >
+file), a plan of failures switches their simulation on, and what cannot be meant is told with its way out. What was
+given but could not be judged, because something from its source is wrong, is unknown: nothing is said about what
+depends on it.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from utils.errors import UsageProblem
-from utils.settings_sources import Given, model_and_url, rank
+from utils.settings_sources import Given, model_and_url
 from utils.wording import mask_key_like, shown
 
-__all__ = ["Problem", "check"]
+__all__ = ["Problem", "check", "missing_files"]
 
 Problem = tuple[str, str]
 """What is wrong, in one line, and what to do about it."""
@@ -29,13 +30,12 @@ def check(
     values: dict[str, object],
     problems: dict[str, Problem],
     *,
-    key: str | None,
     secrets: list[str],
 ) -> None:
     """Settle the settings among each other, in place.
 
     *given* and *values* (those that were judged good) lose what is overruled and gain what is implied; *problems* gain
-    what does not go together. *key* is the API key of the run, *secrets* stand in no message.
+    what does not go together. *secrets*, the keys that are known, stand in no message.
     """
     _settle_guard(given, values, problems)
     _settle_fallback(given, values, problems)
@@ -63,7 +63,7 @@ def check(
     if len(forms) > 1:
         places = " and ".join(given[name].place for name in forms)
         problems[forms[0]] = f"an answer can have one form, and {places} ask for {len(forms)}", "give one of them"
-    problems |= _files(given, values, secrets) | _key_as_name(given, values, key)
+    problems |= missing_files(given, values, secrets) | _key_as_name(given, values, list(filter(None, secrets)))
 
 
 def _settle_guard(given: dict[str, Given], values: dict[str, object], problems: dict[str, Problem]) -> None:
@@ -73,7 +73,7 @@ def _settle_guard(given: dict[str, Given], values: dict[str, object], problems: 
     off, packs = given["guardrails"], given["guard"]
     if off.source == packs.source:
         problems["guard"] = f"{off.place} switches off what {packs.place} asks for", "give one of them"
-    elif rank(packs.origin) > rank(off.origin):
+    elif packs.rank > off.rank:
         _drop("guardrails", given, values, problems)
 
 
@@ -99,7 +99,7 @@ def _settle_failures(
     if plan is None:
         return
     if switch is not None and values.get("simulate_failures") is False:
-        if rank(switch.origin) > rank(plan.origin):
+        if switch.rank > plan.rank:
             _drop("failure_plan", given, values, problems)
             return
         if switch.source == plan.source:
@@ -145,7 +145,8 @@ def _drop(name: str, given: dict[str, Given], values: dict[str, object], problem
     problems.pop(name, None)
 
 
-def _files(given: Mapping[str, Given], values: Mapping[str, object], secrets: list[str]) -> dict[str, Problem]:
+def missing_files(given: Mapping[str, Given], values: Mapping[str, object], secrets: list[str]) -> dict[str, Problem]:
+    """What is wrong with the files that settings name."""
     problems: dict[str, Problem] = {}
     for name, what in _FILES.items():
         path = values.get(name)
@@ -156,15 +157,13 @@ def _files(given: Mapping[str, Given], values: Mapping[str, object], secrets: li
     return problems
 
 
-def _key_as_name(given: Mapping[str, Given], values: Mapping[str, object], key: str | None) -> dict[str, Problem]:
+def _key_as_name(given: Mapping[str, Given], values: Mapping[str, object], keys: list[str]) -> dict[str, Problem]:
     """A key in the place of a model would be sent, logged and shown as a name."""
     problems: dict[str, Problem] = {}
-    if key is None:
-        return problems
-    if values.get("model") == key:
+    if values.get("model") in keys:
         problems["model"] = f"{given['model'].place} holds the API key", "name a model, such as gpt-4o-mini"
     names = values.get("fallback")
-    if isinstance(names, tuple) and any(key in (name, model_and_url(name)[0]) for name in names):
+    if isinstance(names, tuple) and any(key in (name, model_and_url(name)[0]) for name in names for key in keys):
         hint = "name a model, such as gpt-4o-mini, or a server"
         problems["fallback"] = f"{given['fallback'].place} holds the API key", hint
     return problems

@@ -1,4 +1,4 @@
-"""Where settings come from: flags, environment variables and one TOML file, read but not yet judged.
+"""Where settings come from: flags, environment variables and one TOML file (see `settings_file`), not yet judged.
 
 Every value is a `Given`: what was given, by which source, under which name. Values are shown to people only
 through `wording.shown`, which hides keys; a key never stands in an error.
@@ -7,38 +7,36 @@ through `wording.shown`, which hides keys; a key never stands in an error.
 from __future__ import annotations
 
 import json
-import os
 import re
-import select
-import shlex
-import stat
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from utils.embedded_model.spec import home_directory
 from utils.errors import AppError, ConfigError, UsageProblem
-from utils.toml_limits import TomlLimitError, toml_table
 from utils.wording import mask_key_like, nearest, shown
 
 __all__ = [
     "LISTS",
     "PATHS",
+    "PREFIX",
     "BadValue",
     "Given",
     "Source",
     "checked_base_url",
-    "default_config_file",
+    "flag_of",
     "from_environment",
-    "from_file",
     "from_flags",
     "model_and_url",
     "rank",
+    "server_of",
+    "variables_of",
 ]
 
-Source = Literal["flag", "environment", "file"]
+Source = Literal["flag", "environment", "profile", "target", "file"]
+"""`profile` and `target` are tables of the file, `file` is its top level."""
+
+_RANKS: dict[str, int] = {"flag": 5, "environment": 4, "profile": 3, "target": 2, "file": 1}
 
 RESERVED_NAMES = ("KAYGRAPH_CACHE_DIR", "KAYGRAPH_CONFIG", "KAYGRAPH_DEBUG", "KAYGRAPH_STATE_DIR")
 """Environment variables that other parts of the program read."""
@@ -47,14 +45,9 @@ PREFIX = "KAYGRAPH_"
 OPENAI_NAMES = {"api_key": "OPENAI_API_KEY", "base_url": "OPENAI_BASE_URL"}
 """Also read; the KAYGRAPH_ variable wins, because it was set for this program alone."""
 
-_PIPE_S = 3.0
-"""How long a pipe in the place of the file may take for its content."""
 LISTS = ("stop", "guard", "validators", "fallback")
 """Settings that are lists of texts."""
 PATHS = ("gguf", "json_schema", "grammar", "prometheus")
-
-MAX_FILE_BYTES = 1 << 20
-"""A settings file is some hundred bytes; the bound keeps `--config /dev/zero` from filling the memory."""
 
 _FLAGS = {
     "first_token_timeout_s": "--first-token-timeout",
@@ -71,7 +64,8 @@ _FLAGS_WHEN_FALSE = {
 }
 
 _URL_HINT = "for example http://localhost:8080/v1"
-_TOML_POSITION = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)\s*$")
+_TABLE_ORIGIN = re.compile(r": (profile|target)s\.\S+$")
+_PORTS = {"http": 80, "https": 443}
 
 
 class BadValue(ValueError):
@@ -85,7 +79,7 @@ class BadValue(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One value and its source. *label* is the flag, the environment variable, or the file's path."""
+    """One value and its source. *label* is the flag, the variable, or the file's path (and `: profiles.NAME`)."""
 
     name: str
     value: object = field(repr=False)
@@ -94,8 +88,13 @@ class Given:
 
     @property
     def origin(self) -> str:
-        """How the source is named to people, such as `environment KAYGRAPH_SEED`."""
-        return f"{self.source} {self.label}"
+        """How the source is named to people, such as `environment KAYGRAPH_SEED` or `file PATH: profiles.work`."""
+        return f"{self.source if self.source in ('flag', 'environment') else 'file'} {self.label}"
+
+    @property
+    def rank(self) -> int:
+        """Its precedence: that of its origin (see `rank`)."""
+        return _RANKS[self.source]
 
     @property
     def place(self) -> str:
@@ -105,7 +104,7 @@ class Given:
                 return self.label
             case "environment":
                 return f"environment variable {self.label}"
-            case "file":
+            case _:
                 return f"{self.label}: {self.name}"
 
     @property
@@ -116,7 +115,7 @@ class Given:
                 return ""  # the message tells what the option takes, and the user sees what was typed
             case "environment":
                 return f"correct or unset {self.label}"
-            case "file":
+            case _:
                 return "correct the file, or override the value with a flag"
 
     def error(self, message: str, *, hint: str = "") -> AppError:
@@ -126,8 +125,11 @@ class Given:
 
 
 def rank(origin: str) -> int:
-    """Precedence of an origin: flag 3, environment 2, file 1, default 0."""
-    return {"flag": 3, "environment": 2, "file": 1}.get(origin.partition(" ")[0], 0)
+    """Precedence of an origin: flag 5, environment 4, profile 3, a target's table 2, the file's top level 1, else 0."""
+    source = origin.partition(" ")[0]
+    if source == "file" and (table := _TABLE_ORIGIN.search(origin)):
+        source = table[1]
+    return _RANKS.get(source, 0)
 
 
 def checked_base_url(text: str) -> str:
@@ -176,6 +178,19 @@ def model_and_url(name: str) -> tuple[str, str]:
     return model.strip(), f"{scheme.strip()}://{rest.strip()}"
 
 
+def server_of(url: str) -> tuple[str, str, int] | None:
+    """Scheme, host and port of *url*: what a key may not leave. None for what is no URL of a server.
+
+    A host that is not ASCII equals nothing but itself.
+    """
+    try:
+        parts = urlsplit(checked_base_url(url))
+        host = (parts.hostname or "") if parts.netloc.isascii() else parts.netloc
+        return parts.scheme, host, parts.port or _PORTS[parts.scheme]
+    except BadValue:
+        return None
+
+
 def _without_secrets(url: str) -> str:
     return mask_key_like(re.split(r"[?#]", url, maxsplit=1)[0])
 
@@ -191,11 +206,21 @@ def from_flags(flags: Mapping[str, object], known: Collection[str]) -> dict[str,
             raise TypeError(f"{name!r} is not a setting")
         if value is None or value == ():
             continue
-        label = _FLAGS.get(name, "--" + name.replace("_", "-"))
+        label = flag_of(name)
         if value is False:
             label = _FLAGS_WHEN_FALSE.get(name, "--no-" + name.replace("_", "-"))
         given[name] = Given(name, value, "flag", label)
     return given
+
+
+def flag_of(name: str) -> str:
+    """How the option of the setting is, or would be, called."""
+    return _FLAGS.get(name, "--" + name.replace("_", "-"))
+
+
+def variables_of(name: str) -> tuple[str, ...]:
+    """The environment variables of the setting, the one that wins first."""
+    return (PREFIX + name.upper(), *([OPENAI_NAMES[name]] if name in OPENAI_NAMES else []))
 
 
 def from_environment(environ: Mapping[str, str], known: Collection[str]) -> tuple[dict[str, Given], tuple[str, ...]]:
@@ -206,7 +231,7 @@ def from_environment(environ: Mapping[str, str], known: Collection[str]) -> tupl
     """
     given = {}
     for name in known:
-        for variable in (PREFIX + name.upper(), OPENAI_NAMES.get(name, "")):
+        for variable in variables_of(name):
             text = environ.get(variable, "")
             if name not in ("system", "stop", "regex"):
                 text = text.strip()
@@ -236,138 +261,3 @@ def _texts(text: str, *, commas: bool) -> object:
     if isinstance(value, list):
         return value
     return [part.strip() for part in text.split(",")] if commas else [text]
-
-
-def default_config_file(environ: Mapping[str, str]) -> Path | None:
-    """`$XDG_CONFIG_HOME` or `~/.config`, then `kaygraph-streaming-llm/config.toml`; None without a home directory."""
-    base = environ.get("XDG_CONFIG_HOME", "")
-    if not os.path.isabs(base):  # the XDG specification: a relative path is to be ignored
-        home = home_directory(environ)
-        if home is None:
-            return None
-        base = os.path.join(home, ".config")
-    return Path(base, "kaygraph-streaming-llm", "config.toml")
-
-
-def from_file(
-    path: Path, known: Collection[str], *, must_exist: bool, secrets: Iterable[str] = ()
-) -> dict[str, Given] | None:
-    """The values of the TOML file at *path*; None if there is none and it need not exist.
-
-    A relative path in it is relative to the file. *secrets* are hidden in errors, as is the file's own key.
-    Raises: ConfigError for everything that is wrong with the file.
-    """
-    content = _read(path, must_exist=must_exist)
-    if content is None:
-        return None
-    data, mode = content
-    table = _parse(path, data)
-    key = table.get("api_key")
-    secrets = (*secrets, key) if isinstance(key, str) else tuple(secrets)
-    for name, value in table.items():
-        if _is_table(value):
-            raise ConfigError(
-                f"{path}: [{shown(name, secrets)[1:-1]}] is a section, and a settings file has none",
-                hint='settings stand at the top level without a [section], such as model = "gpt-4o-mini"',
-            )
-        if name not in known:
-            guess = nearest(name, known)
-            hint = f"did you mean {guess}?" if guess else f"known settings: {', '.join(known)}"
-            raise ConfigError(f"{path}: unknown setting {shown(name, secrets)}", hint=hint)
-    if "api_key" in table and os.name == "posix" and mode & 0o077:
-        raise ConfigError(
-            f"{path}: holds api_key, but other users may read the file (mode {mode:04o})",
-            hint=f"run chmod 600 {shlex.quote(str(path))}, or remove api_key and set OPENAI_API_KEY",
-        )
-    for name in PATHS:
-        if isinstance(value := table.get(name), str) and value:
-            table[name] = _beside(path, value)
-    packs = table.get("guard")
-    if isinstance(packs, list | str):
-        # A name without a slash or an ending is that of a built-in pack.
-        table["guard"] = [
-            _beside(path, pack) if isinstance(pack, str) and ("/" in pack or pack.endswith(".toml")) else pack
-            for pack in ([packs] if isinstance(packs, str) else packs)
-        ]
-    return {name: Given(name, value, "file", str(path)) for name, value in table.items()}
-
-
-def _beside(path: Path, name: str) -> str:
-    return str(path.absolute().parent / os.path.expanduser(name))
-
-
-def _is_table(value: object) -> bool:
-    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict) for item in value))
-
-
-def _read(path: Path, *, must_exist: bool) -> tuple[bytes, int] | None:
-    try:
-        # Mode and content of one open file: between a check by name and the reading the file could be replaced.
-        # Without O_NONBLOCK a named pipe that nobody writes to would be waited for.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            status = os.fstat(file.fileno())
-            mode = stat.S_IMODE(status.st_mode)
-            data = _read_pipe(path, file.fileno()) if stat.S_ISFIFO(status.st_mode) else file.read(MAX_FILE_BYTES + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        if not must_exist:
-            return None
-        raise ConfigError(
-            f"{path}: no such file",
-            hint='correct the path or leave it out; a settings file has lines such as model = "gpt-4o-mini"',
-        ) from None
-    except IsADirectoryError:
-        raise ConfigError(f"{path}: is a directory, not a settings file", hint="name the TOML file in it") from None
-    except PermissionError:
-        raise ConfigError(
-            f"{path}: cannot be read: permission denied", hint=f"check ls -l {shlex.quote(str(path))}"
-        ) from None
-    except (OSError, ValueError) as exc:
-        reason = (exc.strerror if isinstance(exc, OSError) else "") or "not a usable path"
-        raise ConfigError(f"{str(path)!r}: cannot be read: {reason}", hint="name another file with --config") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise ConfigError(
-            f"{path}: is larger than 1 MiB, so it is no settings file", hint="name another file with --config"
-        )
-    return data, mode
-
-
-def _read_pipe(path: Path, fd: int) -> bytes:
-    """What a shell's `<(...)` holds; each piece may take `_PIPE_S` seconds."""
-    data = b""
-    while len(data) <= MAX_FILE_BYTES and select.select([fd], [], [], _PIPE_S)[0]:
-        piece = os.read(fd, MAX_FILE_BYTES)
-        if not piece:
-            break
-        data += piece
-    if not data:
-        raise ConfigError(f"{path}: is a pipe without content", hint="name another file with --config")
-    return data
-
-
-def _parse(path: Path, data: bytes) -> dict[str, object]:
-    try:
-        text = data.decode("utf-8-sig")  # some editors put a byte order mark there
-    except UnicodeDecodeError as exc:
-        raise ConfigError(
-            f"{path}: is not UTF-8 text (byte 0x{data[exc.start]:02x} at offset {exc.start})",
-            hint="save it as UTF-8, or name another file with --config",
-        ) from None
-    if "\0" in text:
-        raise ConfigError(f"{path}: is a binary file, not TOML", hint="name another file with --config")
-    try:
-        return toml_table(text)
-    except TomlLimitError as exc:
-        raise ConfigError(f"{path}: {exc}", hint="a settings file is a flat list of `name = value`") from None
-    except ValueError as exc:  # also what `int` raises for a number of thousands of digits
-        found = _TOML_POSITION.search(str(exc))
-        reason = mask_key_like(str(exc)[: found.start()] if found else "a value cannot be used")
-        line, column = (found[1], found[2]) if found and found[1] else _end_of(text)
-        where = f", line {line}, column {column}" if found else ""
-        raise ConfigError(
-            f"{path}{where}: not TOML: {reason}",
-            hint='each line is `name = value`; text stands in quotes: model = "gpt-4o"',
-        ) from None
-
-
-def _end_of(text: str) -> tuple[int, int]:
-    return text.count("\n") + 1, len(text) - text.rfind("\n")

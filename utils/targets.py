@@ -4,7 +4,7 @@
 2. A base URL: that server; the key is optional, and without a model name the server is asked for one.
 3. `embedded` or `smollm2-135m-instruct` by name, or nothing at all: the embedded model.
 4. A key: the OpenAI API. 5. A model that needs a key without one: the embedded model, and it says so.
-Where two of these exclude each other, the one from the higher source (flag > environment > file) decides.
+Where two of these exclude each other, the one from the higher source (flag > environment > profile > file) decides.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def choose_target(settings: Settings, *, origins: Mapping[str, str]) -> TargetCh
 
     if gguf is not None and base_url is not None:
         if ranks["gguf"] == ranks["base_url"]:
-            kind = UsageProblem if ranks["gguf"] == 3 else ConfigError
+            kind = UsageProblem if origin["gguf"].startswith("flag") else ConfigError
             raise kind(
                 "gguf and base_url exclude each other: a file runs here, a URL is a server", hint="drop one of them"
             )
@@ -131,7 +131,7 @@ def choose_target(settings: Settings, *, origins: Mapping[str, str]) -> TargetCh
 def _switch(origins: Mapping[str, str]) -> str:
     """What forbids the fallback, as the user wrote it."""
     origin = origins.get("fallback_to_embedded", "default")
-    return f"fallback_to_embedded = false ({origin})" if rank(origin) in (1, 2) else "--no-fallback"
+    return f"fallback_to_embedded = false ({origin})" if origin.startswith(("environment", "file")) else "--no-fallback"
 
 
 def embedded_target(settings: Settings, model: str = EMBEDDED_MODEL) -> Target:

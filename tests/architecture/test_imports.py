@@ -36,7 +36,7 @@ IMPORTERS = {
     },
     "msgspec": {"utils/chat_stream.py", "utils/chat_reader.py", "utils/openai_stream.py"},
     "xllamacpp": {"utils/embedded_model/child.py"},
-    "pydantic": {"utils/settings.py"},
+    "pydantic": {"utils/settings_model.py"},
     "llguidance": {"utils/validation/structured.py"},
     "opentelemetry": {"utils/exporters/otel.py"},
     "requests": {"utils/exporters/otel.py"},

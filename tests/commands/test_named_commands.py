@@ -49,7 +49,7 @@ def test_every_command_that_a_text_names_exists() -> None:
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        ("`python main.py config init` writes one", ["config"]),
+        ("`python main.py konfig init` writes one", ["konfig"]),
         ("run `python main.py model fetsch`", ["model fetsch"]),
         ("`python main.py model fetch` or python main.py doctor now", []),
         ('python main.py "What is it?"\npython main.py --json', []),

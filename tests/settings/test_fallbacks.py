@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from utils.errors import AppError, ConfigError, UsageProblem
-from utils.fallbacks import fallback_targets
+from utils.fallbacks import fallbacks_of
 from utils.run_context import EMBEDDED, Target
-from utils.settings import Settings
+from utils.settings import Loaded, Settings
 from utils.settings_sources import model_and_url
 from utils.targets import EMBEDDED_MODEL, OPENAI_URL, choose_target
 
@@ -28,7 +28,8 @@ def chain(
 ) -> tuple[Target, ...]:
     chosen = Settings.model_validate({**values, "fallback": names})
     where = {**dict.fromkeys(values, "flag --x"), "fallback": origin, **(origins or {})}
-    return fallback_targets(chosen, choose_target(chosen, origins=where), origins=where)
+    loaded = Loaded(chosen, where, (), None)
+    return tuple(fallback.target for fallback in fallbacks_of(loaded, choose_target(chosen, origins=where)))
 
 
 def refused(*names: str, origin: str = FLAG, **values: object) -> AppError:

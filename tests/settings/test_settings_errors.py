@@ -21,7 +21,11 @@ OTHER_FILE = "name another file with --config"
 NOT_TOML = 'each line is `name = value`; text stands in quotes: model = "gpt-4o"'
 SECONDS = "a number of seconds up to 604800 (7 days; 0 is no limit)"
 NO_FILE = 'correct the path or leave it out; a settings file has lines such as model = "gpt-4o-mini"'
-NO_SECTIONS = 'settings stand at the top level without a [section], such as model = "gpt-4o-mini"'
+SECTIONS = (
+    "sections are [targets.NAME] and [profiles.NAME]; settings stand above them, "
+    'without a section, such as model = "gpt-4o-mini"'
+)
+KNOWN = f"known settings: {', '.join(Settings.model_fields)}, target"
 URL_EXAMPLE = "for example http://localhost:8080/v1"
 KEY = "sk-proj-0123456789abcdef"
 
@@ -119,13 +123,13 @@ def test_a_bad_variable_is_a_configuration_error(variable: str, text: str, deman
         ("temprature = 1", "{file}: unknown setting 'temprature'", "did you mean temperature?"),
         ("Max-Tokens = 1", "{file}: unknown setting 'Max-Tokens'", "did you mean max_tokens?"),
         ("timeout = 1", "{file}: unknown setting 'timeout'", "did you mean timeout_s?"),
-        ("port = 1", "{file}: unknown setting 'port'", f"known settings: {', '.join(Settings.model_fields)}"),
-        ("[kaygraph]\nseed = 1", "{file}: [kaygraph] is a section, and a settings file has none", NO_SECTIONS),
-        ("seed = 1\n[[server]]\nport = 1", "{file}: [server] is a section, and a settings file has none", NO_SECTIONS),
-        ("[model]\nname = 'x'", "{file}: [model] is a section, and a settings file has none", NO_SECTIONS),
-        ("model.name = 'x'", "{file}: [model] is a section, and a settings file has none", NO_SECTIONS),
-        (f"['{KEY}']", "{file}: [sk-…cdef] is a section, and a settings file has none", NO_SECTIONS),
-        (f'"{KEY}" = 1', "{file}: unknown setting 'sk-…cdef'", f"known settings: {', '.join(Settings.model_fields)}"),
+        ("port = 1", "{file}: unknown setting 'port'", KNOWN),
+        ("[kaygraph]\nseed = 1", "{file}: unknown section [kaygraph]", SECTIONS),
+        ("seed = 1\n[[server]]\nport = 1", "{file}: unknown section [server]", SECTIONS),
+        ("[model]\nname = 'x'", "{file}: unknown section [model]", SECTIONS),
+        ("model.name = 'x'", "{file}: unknown section [model]", SECTIONS),
+        (f"['{KEY}']", "{file}: unknown section [sk-…cdef]", SECTIONS),
+        (f'"{KEY}" = 1', "{file}: unknown setting 'sk-…cdef'", KNOWN),
         ("model = 5", "{file}: model must be the name of a model (1 to 200 characters), not 5", IN_FILE),
         ("model = 2026-01-01", "{file}: model must be the name of a model (1 to 200 characters), not a date", IN_FILE),
         ("temperature = '0.7'", "{file}: temperature must be a number from 0 to 2, not '0.7'", IN_FILE),

@@ -15,7 +15,8 @@ from pydantic import SecretStr, ValidationError
 from utils.errors import ConfigError, UsageProblem
 from utils.run_context import EMBEDDED, Deadlines, Parameters, Target
 from utils.settings import EMBEDDED_SEED, Settings, deadlines, display, guard_packs, in_effect, load, parameters
-from utils.settings_sources import default_config_file, rank
+from utils.settings_file import default_config_file
+from utils.settings_sources import rank
 
 # field -> (flag, environment text, file), and what each of them becomes
 VALUES: dict[str, tuple[tuple[object, object], tuple[str, object], tuple[object, object]]] = {
@@ -61,6 +62,8 @@ VALUES: dict[str, tuple[tuple[object, object], tuple[str, object], tuple[object,
     "finish_reason_optional": ((True, True), ("n", False), (True, True)),
     "color": (("always", "always"), ("never", "never"), ("auto", "auto")),
 }
+IN_PROFILES = {"guard": (["pii", "secrets"], ("pii", "secrets"))}
+"""Where a file's value becomes another one than the flag's: its paths are relative to it."""
 FILES = ("gguf", "json_schema", "grammar", "prometheus")
 OPENAI_NAMES = {"api_key": "OPENAI_API_KEY", "base_url": "OPENAI_BASE_URL"}
 FLAG_NAMES = {
@@ -82,39 +85,54 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("settings") / "config.toml"
 
 
-def write(path: Path, values: dict[str, object]) -> None:
-    path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()), encoding="utf-8")
+def write(path: Path, values: dict[str, object], *, profiles: dict[str, dict[str, object]] | None = None) -> None:
+    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+    for name, table in (profiles or {}).items():
+        lines += [f"[profiles.{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
+    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
     path.chmod(0o600)
 
 
 def test_every_field_but_the_key_and_the_files_is_in_the_table() -> None:
-    assert {*VALUES, "api_key", *FILES} == set(Settings.model_fields)
+    assert {*VALUES, "api_key", "profile", *FILES} == set(Settings.model_fields)
+
+
+PROFILE_LABELS = {"flag": "flag --profile", "environment": "environment KAYGRAPH_PROFILE", "file": "file {config}"}
 
 
 @settings(deadline=None)
-@given(st.fixed_dictionaries({name: st.tuples(st.booleans(), GIVEN, st.booleans()) for name in VALUES}))
+@given(
+    st.fixed_dictionaries({name: st.tuples(st.booleans(), GIVEN, st.booleans(), st.booleans()) for name in VALUES}),
+    st.sampled_from(["flag", "environment", "file", None]),
+    st.booleans(),
+)
 def test_the_highest_source_that_gives_a_value_wins_and_is_named(
-    config: Path, chosen: dict[str, tuple[bool, str, bool]]
+    config: Path, chosen: dict[str, tuple[bool, str, bool, bool]], profile_named_by: str | None, has_others: bool
 ) -> None:
     if chosen["guard_action"][0] or chosen["toxicity_classifier"][0]:  # these flags ask for something to act on
         chosen["guardrails"] = (True, *chosen["guardrails"][1:])
     if chosen["failure_seed"][0] or any(place in (True, "given") for place in chosen["failure_plan"]):
         chosen["simulate_failures"] = (True, *chosen["simulate_failures"][1:])
     if chosen["fallback_to_embedded"][0]:  # it forbids them
-        chosen["fallback"] = (False, "absent", False)
+        chosen["fallback"] = (False, "absent", False, False)
     if chosen["otel_semconv"][0]:
         chosen["otel"] = (True, *chosen["otel"][1:])
     flags: dict[str, object] = {}
     environ: dict[str, str] = {}
     table: dict[str, object] = {}
+    profile: dict[str, object] = {}
     expected: dict[str, object] = {}
     origins: dict[str, str] = {}
-    for name, (in_flags, in_environment, in_file) in chosen.items():
+    for name, (in_flags, in_environment, in_profile, in_file) in chosen.items():
         flag, variable, entry = VALUES[name]
         expected[name], origins[name] = getattr(Settings(), name), "default"
         if in_file:
             table[name] = entry[0]
             expected[name], origins[name] = entry[1], f"file {config}"
+        if in_profile:
+            profile[name] = IN_PROFILES.get(name, flag)[0]
+        if in_profile and profile_named_by is not None:
+            expected[name], origins[name] = IN_PROFILES.get(name, flag)[1], f"file {config}: profiles.work"
         if in_environment != "absent":
             environ[f"KAYGRAPH_{name.upper()}"] = variable[0] if in_environment == "given" else ""
         if in_environment == "given":
@@ -123,10 +141,20 @@ def test_the_highest_source_that_gives_a_value_wins_and_is_named(
         if in_flags:
             label = FLAG_NAMES.get(name, "--" + name.replace("_", "-"))
             expected[name], origins[name] = flag[1], f"flag {label}"
-    write(config, table)
+    # Lower places may name others, which then count for nothing.
+    places = {"flag": (flags, "profile"), "environment": (environ, "KAYGRAPH_PROFILE"), "file": (table, "profile")}
+    is_named = False
+    for place, (values, key) in places.items():
+        if place == profile_named_by:
+            values[key], is_named = "work", True
+        elif is_named and has_others:
+            values[key] = "nobody"
+    write(config, table, profiles={"work": profile, "other": {"seed": 12345}})
 
     loaded = load(flags, environ=environ, config_file=config)
 
+    assert loaded.settings.profile == (None if profile_named_by is None else "work")
+    assert loaded.origins["profile"] == PROFILE_LABELS.get(profile_named_by or "", "default").format(config=config)
     assert {name: getattr(loaded.settings, name) for name in VALUES} == expected
     assert {name: loaded.origins[name] for name in VALUES} == origins
     assert loaded.warnings == ()
@@ -281,8 +309,8 @@ def test_a_flag_that_is_no_setting_is_a_mistake_of_the_program() -> None:
 
 
 def test_ranks_follow_the_precedence() -> None:
-    origins = ["default", "file /x", "environment X", "flag --x"]
-    assert [rank(origin) for origin in origins] == [0, 1, 2, 3]
+    origins = ["default", "file /x", "file /x: targets.a", "file /x: profiles.a.b/c", "environment X", "flag --x"]
+    assert [rank(origin) for origin in origins] == [0, 1, 2, 3, 4, 5]
 
 
 def test_the_cores_get_their_own_small_values() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from utils import toml_limits
 from utils.errors import ConfigError
-from utils.settings_sources import from_file
+from utils.settings_file import read_settings_file
 from utils.toml_limits import DEPTH_MAX, PARTS_MAX, TomlLimitError, toml_table
 
 PARTS = f"a dotted key of more than {PARTS_MAX} parts"
@@ -95,6 +95,6 @@ def test_a_settings_file_with_an_endless_key_is_a_configuration_error(tmp_path: 
     file = tmp_path / "settings.toml"
     file.write_text("a" + ".a" * 40_000 + " = 1")
     with pytest.raises(ConfigError) as refused:
-        from_file(file, ("model",), must_exist=True)
+        read_settings_file(file, ("model",), must_exist=True)
     assert refused.value.message == f"{file}: has {PARTS}"
     assert refused.value.hint

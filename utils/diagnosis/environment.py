@@ -1,4 +1,4 @@
-"""What is around the program: the interpreter, the packages, the settings and the terminal."""
+"""What is around the program: the interpreter, the packages and the terminal."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Iterator
 
 from utils.diagnosis.findings import EXIT_CONFIG, Finding, Situation
 
-__all__ = ["REQUIREMENTS", "check_packages", "check_python", "check_settings", "check_terminal"]
+__all__ = ["REQUIREMENTS", "check_packages", "check_python", "check_terminal"]
 
 REQUIREMENTS = {
     "openai": ">=3.50,<4",
     "httpx2": ">=2,<3",
     "click": ">=8.2,<9",
     "rich": ">=14,<16",
+    "prompt-toolkit": ">=3.0.50,<4",
     "pydantic": ">=2.9,<3",
     "msgspec": ">=0.19,<1",
     "llguidance": ">=1.9.1,<2",
@@ -63,31 +64,6 @@ def _numbers(version: str) -> tuple[int, ...]:
     import re
 
     return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
-
-
-def check_settings(situation: Situation) -> Iterator[Finding]:
-    """The settings file, the variables, and the value in effect and origin of every setting."""
-    from utils.errors import AppError
-    from utils.settings import Settings, in_effect, load
-    from utils.settings_sources import default_config_file
-    from utils.targets import choose_target
-
-    loaded = load(situation.flags, environ=situation.environ, config_file=situation.config_file)
-    situation.loaded = loaded
-    if loaded.config_file is not None:
-        yield Finding("settings", "file", "ok", str(loaded.config_file))
-    else:
-        default = default_config_file(situation.environ)
-        yield Finding("settings", "file", "info", f"none (looked for {default})" if default else "none")
-    for warning in loaded.warnings:
-        yield Finding("settings", "environment", "warn", warning)
-    try:
-        target = choose_target(loaded.settings, origins=loaded.origins).target
-    except AppError:  # told by the check of the target
-        target = None
-    for name in Settings.model_fields:
-        value, origin = in_effect(loaded, name, target=target)
-        yield Finding("settings", name, "info", value, origin=origin)
 
 
 def check_terminal(situation: Situation) -> Iterator[Finding]:

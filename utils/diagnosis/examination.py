@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from utils.diagnosis.environment import check_packages, check_python, check_settings, check_terminal
+from utils.diagnosis.environment import check_packages, check_python, check_terminal
 from utils.diagnosis.findings import EXIT_CONFIG, Check, Finding, Situation
 from utils.diagnosis.guards import check_guards
 from utils.diagnosis.memory import check_fallbacks, check_state
 from utils.diagnosis.models import check_embedded_model, check_server, check_target
+from utils.diagnosis.settings import check_names, check_settings
 
 __all__ = ["CHECKS", "examine"]
 
@@ -21,6 +22,7 @@ CHECKS: tuple[Check, ...] = (
     check_python,
     check_packages,
     check_settings,
+    check_names,
     check_target,
     check_fallbacks,
     check_guards,

@@ -55,8 +55,7 @@ class Situation:
     def secrets(self) -> list[str]:
         """Every key that is known here, to be kept out of the output."""
         keys = [self.flags.get("api_key"), self.environ.get("OPENAI_API_KEY"), self.environ.get("KAYGRAPH_API_KEY")]
-        if self.loaded is not None and self.loaded.settings.api_key is not None:
-            keys.append(self.loaded.settings.api_key.get_secret_value())
+        keys += self.loaded.secrets if self.loaded is not None else ()
         return [key.strip() for key in keys if isinstance(key, str) and key.strip()]
 
 

@@ -11,12 +11,11 @@ __all__ = ["check_fallbacks", "check_state"]
 
 def check_fallbacks(situation: Situation) -> Iterator[Finding]:
     """The targets that would be asked after the first one, in their order. Raises: AppError for one that is none."""
-    from utils.fallbacks import fallback_targets
+    from utils.fallbacks import fallbacks_of
 
     if situation.loaded is None or situation.choice is None:
         return
-    loaded = situation.loaded
-    situation.fallbacks = fallback_targets(loaded.settings, situation.choice, origins=loaded.origins)
+    situation.fallbacks = tuple(fallback.target for fallback in fallbacks_of(situation.loaded, situation.choice))
     for place, target in enumerate(situation.fallbacks, start=1):
         has_no_key = "" if target.is_embedded or target.api_key else "; it is asked without a key"
         yield Finding("target", f"if that fails ({place})", "ok", f"{target.name}{has_no_key}")
