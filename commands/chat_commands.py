@@ -12,7 +12,7 @@ __all__ = ["COMMANDS", "Typed", "help_lines", "parse"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "help": ("", "this list"),
-    "model": ("[NAME]", "ask another model (a target, NAME, MODEL@URL, embedded); alone: which one answers"),
+    "model": ("[NAME]", "ask another: TARGET, MODEL, MODEL@URL, embedded; alone: which one answers"),
     "system": ("[TEXT]", "set the system prompt; `/system -` removes it; alone: show it"),
     "guard": ("[on|off|PACK,...]", "guard the answers; alone: what guards them"),
     "retry": ("", "ask the last prompt again, instead of its answer"),
