@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -17,6 +17,7 @@ import httpx2
 import msgspec
 import openai
 
+from utils.chat_body import chat_body, structure
 from utils.chat_reader import ChatReader, first_token_timeout
 from utils.errors import (
     AppError,
@@ -178,7 +179,7 @@ class OpenAIBackend:
         emit = request.context.emit
         model = await self.resolved(target, watchdog, emit)
         while True:
-            body = self._body(request, model)
+            body = chat_body(request, model, renamed=self._renamed, is_strict=self._is_strict)
             try:
                 response = await watchdog.wait(
                     self._post(body), first_token_deadline_s, lambda: first_token_timeout(request, target)
@@ -222,36 +223,6 @@ class OpenAIBackend:
         # The overloads promise an AsyncStream; with this cast_to the SDK hands out the unread response itself.
         return cast(httpx2.Response, raw)
 
-    def _body(self, request: Request, model: str) -> dict[str, object]:
-        parameters = request.parameters
-        body: dict[str, object] = {
-            "model": model,
-            "messages": request.messages(),
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        optional: dict[str, object] = {
-            "temperature": parameters.temperature,
-            "max_tokens": parameters.max_tokens,
-            "seed": parameters.seed,
-            "stop": list(parameters.stop) or None,
-            "logprobs": True if parameters.logprobs else None,
-            "response_format": self._response_format(parameters.response_format),
-        }
-        body.update({name: value for name, value in optional.items() if value is not None})
-        body.update(request.extra_body)
-        for name, other in self._renamed.items():
-            if name in body:
-                value = body.pop(name)
-                if other is not None:
-                    body[other] = value
-        return body
-
-    def _response_format(self, wanted: Mapping[str, Any] | None) -> dict[str, Any] | None:
-        if wanted is None or self._is_strict or not isinstance(wanted.get("json_schema"), Mapping):
-            return dict(wanted) if wanted is not None else None
-        return {**wanted, "json_schema": {k: v for k, v in wanted["json_schema"].items() if k != "strict"}}
-
     def _adapt(self, error: RequestRefused, body: dict[str, object], request: Request) -> bool:
         """Learn from a refusal that names a parameter; whether the request is worth sending again."""
         emit = request.context.emit
@@ -263,7 +234,7 @@ class OpenAIBackend:
             name = "response_format"
         if name == "response_format" and self._is_strict and name in body:
             self._is_strict = False
-            if self._response_format(request.parameters.response_format) != body[name]:
+            if structure(request.parameters, is_strict=False) != body[name]:
                 emit(Adapted("request.response_format", "strict", "not strict", f"{self.base_url} refused it"))
                 return True
         # Without what it is asked to continue by, a server would answer something else.

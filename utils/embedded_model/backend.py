@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from utils.chat_body import for_embedded
 from utils.embedded_model.ready import ensure_ready, start_early
 from utils.embedded_model.server import EmbeddedServer
 from utils.embedded_model.spec import model_path
@@ -89,14 +89,7 @@ class EmbeddedBackend:
         A child that has died is started anew: the attempt that met its death has raised EmbeddedModelDied.
         """
         http, server, fetch_s = await self._ready(request, watchdog)
-        # A prompt that is read from the cache and one that is computed differ in the last bits, and where two tokens
-        # are equally likely that is another answer: then a replay is none. A conversation is read from the cache all
-        # the same: without it, every turn would wait until all earlier ones were read again.
-        extra_body = {**request.extra_body, "cache_prompt": bool(request.earlier)}
-        if request.parameters.logprobs:
-            # Its default is 20 alternatives to each token, four fifths of the body; with 0 it sends no logprobs.
-            extra_body["top_logprobs"] = 1
-        request = dataclasses.replace(request, extra_body=extra_body)
+        request = for_embedded(request)
         if first_token_deadline_s is not None:
             first_token_deadline_s += fetch_s
         try:
