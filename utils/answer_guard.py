@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from utils.code_block_stage import requiring_code_block
 from utils.guardrails.guard import Guard
 from utils.guardrails.hold_log import HoldLog
 from utils.guardrails.moderation import ModerationPolicy, ModerationStatistics, RemoteClassifier
@@ -44,6 +45,8 @@ class AnswerPolicy:
     validation: ValidationPlan | None = None
     max_tokens_per_second: float | None = None
     """How fast the guarded answer may appear; None: as it comes."""
+    needs_code_block: bool = False
+    """Whether an answer that is whole must have a fenced code block."""
 
 
 class GuardFigures:
@@ -126,6 +129,8 @@ class AnswerGuard:
             stream = checked(stream, request, policy.validation, self._reopen, on_violation=figures.violations.append)
         if policy.rules is not None or policy.toxicity != "off":
             stream = self._guarded(stream, request, figures)
+        if policy.needs_code_block:
+            stream = requiring_code_block(stream)
         if policy.max_tokens_per_second is not None:
             stream = paced(stream, Pacer(policy.max_tokens_per_second), context=request.context)
         return stream

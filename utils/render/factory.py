@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from utils.clock import Clock
 from utils.metrics.snapshot import Snapshot, StageStates
+from utils.render.extracting import ExtractingSink
 from utils.render.figures import report_lines
 from utils.render.harmless import can_encode, encoder_for
 from utils.render.json_sinks import JsonLinesSink, JsonObjectSink
@@ -142,19 +143,20 @@ def create_sinks(
 
     if draws_answer:
         screen = _create_screen(stdout, out, clock, environ)
-        sinks.append(_create_terminal_sink(screen, stdout, raw=options.raw))
+        drawn = _create_terminal_sink(screen, stdout, raw=options.raw)
+        sinks.append(ExtractingSink(drawn) if options.extract else drawn)
     else:
         answer: PlainSink | JsonObjectSink | JsonLinesSink
         ascii_only = not can_encode("▁", stdout.encoding)
         if options.mode == "json":
-            answer = JsonObjectSink(out, ascii_only=ascii_only)
+            answer = JsonObjectSink(out, ascii_only=ascii_only, extract=options.extract)
         elif options.mode == "events":
-            answer = JsonLinesSink(out, started_s, ascii_only=ascii_only)
+            answer = JsonLinesSink(out, started_s, ascii_only=ascii_only, extract=options.extract)
         elif stdout.is_tty:
             answer = PlainTerminalSink(out, stdout.encoding)
         else:
-            answer = PlainSink(out)
-        sinks.append(answer)
+            answer = PlainSink(out, ends_line=not options.extract)
+        sinks.append(ExtractingSink(answer) if options.extract and options.mode == "text" else answer)
         settle = answer.settle
     if not (screen is not None and is_same):
         screen = _create_screen(stderr, errors, clock, environ) if draws_panel else None
@@ -176,7 +178,16 @@ def create_sinks(
     # Our rows begin at the left edge, so only the terminal's echo of Ctrl-C can stand there: write over it.
     new_start = ("\r\x1b[J" if stderr.can_draw else "\r") if stderr.is_tty else ""
     is_colored = stderr.color == "color"
-    sinks.append(NoticeSink(print_lines, quiet=options.quiet, color=is_colored, width=width, new_start=new_start))
+    sinks.append(
+        NoticeSink(
+            print_lines,
+            quiet=options.quiet,
+            color=is_colored,
+            width=width,
+            new_start=new_start,
+            extracts=options.extract,
+        )
+    )
     if screen is not None:
         sinks.append(Suspension(screen))
     return sinks

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+from utils.code_block import CodeBlock
 from utils.errors import AppError, Cancelled, OutputClosed, Stopped, ValidationFailed
 from utils.events import Adapted, Blocked, BreakerChanged, Event, FellBack, Flagged, Interrupted, Resumed, Retrying
 from utils.render.figures import counted
@@ -39,7 +40,7 @@ class NoticeSink:
 
     *width* gives the columns of the terminal, to cut lines between words; None: no terminal, one line per notice.
     *new_start* precedes the notice of a stop: what takes the cursor to the start of a row on which the terminal may
-    have echoed `^C`.
+    have echoed `^C`. *extracts*: only the first code block of the answer is shown.
     """
 
     def __init__(
@@ -50,12 +51,14 @@ class NoticeSink:
         color: bool = False,
         width: Callable[[], int | None] = lambda: None,
         new_start: str = "",
+        extracts: bool = False,
     ) -> None:
         self._print_lines = print_lines
         self._quiet = quiet
         self._color = color
         self._width = width
         self._new_start = new_start
+        self._block = CodeBlock() if extracts else None
         self._told: AppError | None = None
         self._flagged: Counter[str] = Counter()
         self._blocked_by = ""
@@ -99,7 +102,9 @@ class NoticeSink:
             self._note(f"toxicity: {_judges(toxicity)}")
         if self._flagged:
             self._note(f"flagged: {_all_of(self._flagged, _flagged)}")
-        shown = _characters(len(report.text))
+        block = self._block
+        text = report.text if block is None else block.feed(report.text) + block.finish()
+        shown = _characters(len(text))
         error = report.error
         if isinstance(error, OutputClosed):
             return
@@ -119,10 +124,13 @@ class NoticeSink:
             self._note("the answer ends at the token limit (finish_reason length); --max-tokens raises it")
             if dropped := (report.guard.get("answer") or {}).get("dropped_chars"):
                 self._note(f"{_characters(dropped)} of what might have become a match are not shown")
-        elif not report.text:
-            self._say("warning", "warning:", f"the answer is empty (finish_reason {report.finish_reason})")
+        elif not text:
+            what = "answer" if block is None else "code block"
+            self._say("warning", "warning:", f"the {what} is empty (finish_reason {report.finish_reason})")
         elif report.finish_reason not in ("stop", None):
             self._note(f"the answer ends with finish_reason {report.finish_reason}")
+        if block is not None and block.is_open and report.outcome == "complete":
+            self._note("the code block is not closed: the answer ends in it")
 
     def close(self) -> None:
         """Nothing to undo."""

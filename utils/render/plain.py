@@ -16,10 +16,12 @@ class PlainSink:
 
     The bytes are the concatenated text of the answer, however it was cut, plus one newline at the very end if the
     answer has at least one character and does not end in a newline; also after an abort, also with `--raw`.
+    *ends_line*: False leaves that newline out.
     """
 
-    def __init__(self, writer: FdWriter) -> None:
+    def __init__(self, writer: FdWriter, *, ends_line: bool = True) -> None:
         self._writer = writer
+        self._ends_line = ends_line
         self._batch = Batch(self._write)
         self._last = ""
         self._is_ended = False
@@ -46,7 +48,7 @@ class PlainSink:
         self._batch.flush()
         if not self._is_ended:
             self._is_ended = True
-            if self._last not in ("", "\n"):
+            if self._ends_line and self._last not in ("", "\n"):
                 self._write("\n")
 
     def _write(self, text: str) -> None:

@@ -42,6 +42,7 @@ class RenderOptions:
     mode: the answer, one JSON object, or one JSON object per event on stdout.  quiet: of our own lines only
     those that explain a non-zero exit code or that another model answers; not the figures of monitor, which were
     asked for by name.  raw: no Markdown on a terminal.  monitor: performance figures, live and at the end.
+    extract: of the answer only the content of its first fenced code block, as it is.
     """
 
     mode: Mode = "text"
@@ -49,6 +50,7 @@ class RenderOptions:
     raw: bool = False
     color: ColorChoice = "auto"
     monitor: bool = False
+    extract: bool = False
 
 
 def shown_text(event: Event) -> str:
