@@ -60,7 +60,7 @@ class PromptProcessor(ValidatedNode[Any, Request]):
     def validate_input(self, prep_res: tuple[RunInput, GuardFigures]) -> RunInput:
         """Raise what the prompt guard objects to; what only a reader should know becomes a figure and an event."""
         run_input, figures = prep_res
-        verdict = check_prompt(run_input.prompt, run_input.system, self._policy)
+        verdict = check_prompt(run_input.prompt, run_input.system, self._policy, run_input.parts)
         figures.prompt.extend(verdict.findings)
         if verdict.rejection is not None:
             raise verdict.rejection

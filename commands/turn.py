@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
 from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ from types import FrameType
 from flow import create_streaming_graph, run_streaming_graph
 from nodes import RunInput
 from utils.answer_guard import GuardFigures
+from utils.attachments import Part
 from utils.clock import monotonic
 from utils.errors import Cancelled, OutputClosed, Stopped, Terminated
 from utils.guardrails.redactor import warm
@@ -44,6 +46,8 @@ class Turn:
     deadline_s: float | None
     render: RenderOptions
     earlier: tuple[Message, ...] = field(default=(), repr=False)
+    parts: tuple[Part, ...] = ()
+    """The files in the prompt."""
     system: str | None = field(default=None, repr=False)
     report_path: Path | None = None
     notes: Iterable[str | None] = ()
@@ -93,7 +97,7 @@ class Turn:
             graph = create_streaming_graph(
                 opener,
                 prompt=guards.prompt,
-                answer=session.answer_policy(),
+                answer=dataclasses.replace(session.answer_policy(), needs_code_block=self.render.extract),
                 model_requested=session.choice.model_requested,
                 on_prompt_finding=lambda finding: self._note(prompt_notice(finding, guards.prompt.advisory)),
             )
@@ -105,6 +109,7 @@ class Turn:
                 deadlines=deadlines(settings),
                 guard_figures=figures,
                 earlier=self.earlier,
+                parts=self.parts,
             )
             if guards.rules is not None:
                 # At the first pause: while the server is waited for, and not when its first word is there.
@@ -144,16 +149,19 @@ def note(*lines: str | None, quiet: bool = False) -> None:
         click.echo("\n".join(wrapped(f"note: {line}", width)), err=True)
 
 
-def render_options(settings: Settings, guards: Guards, *, mode: Mode | None, quiet: bool, raw: bool) -> RenderOptions:
+def render_options(
+    settings: Settings, guards: Guards, *, mode: Mode | None, quiet: bool, raw: bool, extract: bool = False
+) -> RenderOptions:
     """How the answers of a session are drawn."""
     return RenderOptions(
         mode=mode or "text",
         quiet=quiet,
         # Drawn Markdown is another text than the one that was judged: without its backslashes, asterisks and entities
         # what no rule found may be a secret, and what fits a schema may not fit it any more.
-        raw=raw or guards.rules is not None or any((settings.json_schema, settings.regex, settings.grammar)),
+        raw=raw or extract or guards.rules is not None or any((settings.json_schema, settings.regex, settings.grammar)),
         color=settings.color,
         monitor=settings.monitor_performance,
+        extract=extract,
     )
 
 

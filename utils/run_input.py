@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from utils.answer_guard import GuardFigures
+from utils.attachments import Part
 from utils.metrics.recorder import Recorder
 from utils.resilience.resilient_stream import ResilientStream
 from utils.run_context import Deadlines, EventStream, Message, Parameters, Request, RunContext
@@ -27,6 +28,8 @@ class RunInput:
     """What the guards of this run report; filled while it runs."""
     earlier: tuple[Message, ...] = field(default=(), repr=False)
     """The conversation before the prompt, oldest first; it was judged when it was said."""
+    parts: tuple[Part, ...] = field(default=(), repr=False)
+    """The files in the prompt."""
 
 
 class Shared(TypedDict, total=False):

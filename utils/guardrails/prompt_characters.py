@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -85,22 +86,30 @@ def _surely_fits(prompt: str, system: str, tokens: int) -> bool:
     return 4 * (len(prompt) + len(system)) + TEMPLATE_TOKENS <= tokens
 
 
-def character_problem(place: Place, text: str) -> AppError | None:
-    """UsageProblem: NUL, bytes that were not UTF-8. PromptRejected: control characters that are not white space."""
+def character_problem(place: Place, text: str, source_of: Callable[[int], str] = lambda offset: "") -> AppError | None:
+    """UsageProblem: NUL, bytes that were not UTF-8. PromptRejected: control characters that are not white space.
+
+    *source_of* says in words what an offset of *text* is in, or "".
+    """
     name = PLACE_NAMES[place]
     if bad := _not_text.search(text):
         if bad.group() == "\x00":
             return UsageProblem(
-                f"the {name} has a NUL character at offset {bad.start():,}", hint="send text, not a binary file"
+                f"the {name} has a NUL character {_at(bad, source_of)}", hint="send text, not a binary file"
             )
         return UsageProblem(
-            f"the {name} is not valid UTF-8: undecodable byte at offset {bad.start():,}",
+            f"the {name} is not valid UTF-8: undecodable byte {_at(bad, source_of)}",
             hint="convert it to UTF-8 (for example with iconv)",
         )
     if bad := _control.search(text):
         what = "an ANSI escape" if bad.group() in "\x1b\x9b" else "a control character"
         return PromptRejected(
-            f"the {name} has {what} (U+{ord(bad.group()):04X}) at offset {bad.start():,}",
+            f"the {name} has {what} (U+{ord(bad.group()):04X}) {_at(bad, source_of)}",
             hint="remove it; only newline, tab, form feed and carriage return are accepted",
         )
     return None
+
+
+def _at(bad: re.Match[str], source_of: Callable[[int], str]) -> str:
+    source = source_of(bad.start())
+    return f"at offset {bad.start():,}{f' ({source})' if source else ''}"

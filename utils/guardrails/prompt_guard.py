@@ -8,10 +8,11 @@ them. An empty list of findings does not say that a prompt is harmless.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from utils.attachments import Part, located
 from utils.errors import AppError, PromptRejected
 from utils.guardrails.prompt_characters import (
     PLACE_NAMES,
@@ -51,6 +52,8 @@ class Finding:
     *revealed*: for a person's eyes only, what invisible characters spell, at most `REVEALED_CHARS` characters and each
     of them printable; "" if anything hidden there holds a secret or personal data (a rule `pii.`). It is prompt text,
     so `as_json` and `repr` leave it out.
+    *part*, *source*, *line*: which file of the prompt the first place is in, its name, and the line in it, all of them
+    counted from 1; 0 and "" if it is in none. The name stays out of `as_json`, too.
     """
 
     rule: str
@@ -61,11 +64,16 @@ class Finding:
     severity: Severity = "medium"
     sample: str = ""
     revealed: str = field(default="", repr=False, compare=False)
+    part: int = 0
+    source: str = ""
+    line: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """What reports and logs may have."""
         figures = asdict(self)
-        del figures["revealed"]
+        del figures["revealed"], figures["source"]
+        if not self.part:
+            del figures["part"], figures["line"]
         return figures
 
 
@@ -89,8 +97,10 @@ class PromptVerdict:
     rejection: AppError | None
 
 
-def check_prompt(prompt: str, system: str | None, policy: PromptPolicy) -> PromptVerdict:
+def check_prompt(prompt: str, system: str | None, policy: PromptPolicy, parts: Sequence[Part] = ()) -> PromptVerdict:
     """Judge *prompt* and *system* together. Pure; linear in both; never raises on any text.
+
+    *parts*: the files in *prompt*, for what is said about places in it.
 
     UsageProblem: what `size_problem` says; bytes that were not UTF-8 (lone surrogates) or NUL. PromptRejected: control
     characters other than newline, tab, form feed and carriage return (so ANSI escapes, too); matches of the
@@ -103,32 +113,58 @@ def check_prompt(prompt: str, system: str | None, policy: PromptPolicy) -> Promp
     stands at the characters that spell it.
     """
     limits, secrets = policy.limits, policy.secrets
-    parts: list[tuple[Place, str]] = [("prompt", prompt)]
+    texts: list[tuple[Place, str]] = [("prompt", prompt)]
+    sources = _Sources(prompt, parts)
+    rejection = size_problem(prompt, system or "", limits) or character_problem("prompt", prompt, sources.of)
     if system:
-        parts.append(("system", system))
-    rejection = size_problem(prompt, system or "", limits)
-    if rejection is None:
-        rejection = next(filter(None, (character_problem(place, text) for place, text in parts)), None)
+        texts.append(("system", system))
+        rejection = rejection or character_problem("system", system)
     if rejection is not None:
         return PromptVerdict((), rejection)
-    hidden = {place: tuple(hidden_characters(text)) for place, text in parts}
-    spelled = {place: spelled_out(text) for place, text in parts}
-    secret = {place: _in_hidden(hidden[place], spelled[place], secrets) for place, _ in parts}
-    advice = {place: _in_hidden(hidden[place], spelled[place], policy.advisory) for place, _ in parts}
-    kept = [finding for place, text in parts for finding in _by_rules(place, text, secret[place], secrets)]
+    hidden = {place: tuple(hidden_characters(text)) for place, text in texts}
+    spelled = {place: spelled_out(text) for place, text in texts}
+    secret = {place: _in_hidden(hidden[place], spelled[place], secrets) for place, _ in texts}
+    advice = {place: _in_hidden(hidden[place], spelled[place], policy.advisory) for place, _ in texts}
+    kept = [finding for place, text in texts for finding in _by_rules(place, text, secret[place], secrets)]
     severe = [finding for finding in kept if finding.severity == "high"]
     if severe and not policy.allow_secrets:
-        rejection = _secret_problem(severe[0])
+        rejection = _secret_problem(severe[0], sources)
     findings = [*kept]
-    for place, _ in parts:
+    for place, _ in texts:
         is_private = bool(secret[place]) or any(rule.startswith("pii.") for rule in advice[place])
         findings += [_hidden(place, found, is_private=is_private) for found in hidden[place]]
-    findings += [finding for place, text in parts for finding in _by_rules(place, text, advice[place], policy.advisory)]
+    findings += [finding for place, text in texts for finding in _by_rules(place, text, advice[place], policy.advisory)]
+    findings = [sources.named(finding) for finding in findings]
     if overflow := likely_overflow(prompt, system or "", limits):
         likely, room = overflow
         sample = f"about {likely:,} tokens, room for {room:,}"
         findings.append(Finding("context", "prompt", 0, len(prompt), 1, "low", sample))
     return PromptVerdict(tuple(findings[:FINDINGS_MAX]), rejection)
+
+
+class _Sources:
+    """Knows what places of a prompt are in."""
+
+    def __init__(self, prompt: str, parts: Sequence[Part]) -> None:
+        self._prompt = prompt
+        self._parts = parts
+
+    def of(self, offset: int) -> str:
+        """In words: the file and the line that *offset* is in, or ""."""
+        found = self._found(offset)
+        return "" if found is None else f'in "{self._parts[found[0]].name}", line {found[1]:,}'
+
+    def named(self, finding: Finding) -> Finding:
+        """*finding* with the file that its first place is in."""
+        found = self._found(finding.start) if finding.place == "prompt" else None
+        if found is None:
+            return finding
+        index, line = found
+        return replace(finding, part=index + 1, source=self._parts[index].name, line=line)
+
+    def _found(self, offset: int) -> tuple[int, int] | None:
+        index = located(self._parts, offset)
+        return None if index is None else (index, self._prompt.count("\n", self._parts[index].start, offset) + 1)
 
 
 _Places = dict[str, list[tuple[int, int, str]]]
@@ -190,10 +226,11 @@ def _hidden(place: Place, found: Hidden, *, is_private: bool) -> Finding:
     return Finding(found.rule, place, start, end, len(found.spans), found.severity, sample, revealed)
 
 
-def _secret_problem(finding: Finding) -> AppError:
+def _secret_problem(finding: Finding, sources: _Sources) -> AppError:
+    source = sources.of(finding.start) if finding.place == "prompt" else ""
     return PromptRejected(
         f"the {PLACE_NAMES[finding.place]} contains {_secret(finding.rule)} "
-        f"(characters {finding.start:,} to {finding.end:,}); nothing was sent",
+        f"({f'{source}; ' if source else ''}characters {finding.start:,} to {finding.end:,}); nothing was sent",
         hint="remove it, or send it anyway with --allow-secrets",
     )
 

@@ -26,6 +26,10 @@ def prompt_notice(finding: Finding, advisory: RuleSet) -> str:
         return f"the {place} may not leave room for the whole answer ({finding.sample})"
     times = f", {finding.count} times" if finding.count > 1 else ""
     where = f"(at character {finding.start:,}{times})"
+    if finding.source:
+        # The other places may be in other files.
+        first = "first " if times else ""
+        where = f'({first}in "{finding.source}", line {finding.line:,}{times})'
     if (name := _CHARACTERS.get(finding.rule)) is not None:
         spelled = f" that spell {finding.revealed!r}" if finding.revealed else ""
         return f"the {place} has {name}{spelled} {where}"
