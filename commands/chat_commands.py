@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "help": ("", "this list"),
     "model": ("[NAME]", "ask another: TARGET, MODEL, MODEL@URL, embedded; alone: which one answers"),
     "system": ("[TEXT]", "set the system prompt; `/system -` removes it; alone: show it"),
+    "file": ("[FILE]", "attach a text file to the next prompt; `/file -` drops it; alone: list"),
     "guard": ("[on|off|PACK,...]", "guard the answers; alone: what guards them"),
     "retry": ("", "ask the last prompt again, instead of its answer"),
     "undo": ("", "forget the last prompt and its answer"),

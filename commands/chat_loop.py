@@ -18,7 +18,9 @@ from commands.chat_files import read_conversation, write_conversation
 from commands.chat_servers import ChatServers
 from commands.chat_signals import ChatSignals
 from commands.continued import continued, left_out_note, new_conversation_id
+from commands.prompt_files import read_file
 from commands.turn import Turn, note, render_options
+from utils.attachments import Assembled, Attachment, assembled
 from utils.clock import monotonic
 from utils.conversation import Conversation, Exchange, Window
 from utils.errors import AppError, Cancelled, OutputClosed, RequestRefused, Terminated, UsageProblem
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
     from utils.run_report import RunReport
 
 __all__ = ["ChatLoop"]
+
+_PIPE_S = 3.0
+"""How long a pipe in the place of a file may take."""
 
 
 class ChatLoop:
@@ -73,8 +78,10 @@ class ChatLoop:
         if session.settings.system is not None:
             self._talk.system = session.settings.system
         self._figures = ChatFigures()
-        self._prompt: str | None = None
+        self._prompt: Assembled | None = None
         """The newest prompt, also if it got no answer."""
+        self._files: list[Attachment] = []
+        """What goes with the next prompt."""
         self._is_answered = False
         """Whether the newest exchange is that of the newest prompt."""
         self._retries = 0
@@ -135,7 +142,10 @@ class ChatLoop:
         typed = parse(line)
         if isinstance(typed, Typed):
             return await self._obey(typed)
-        return await self._ask(typed) if typed.strip() else 0
+        if not typed.strip():
+            return 0
+        files, self._files = self._files, []
+        return await self._ask(assembled(files, typed))
 
     @property
     def _quiet(self) -> bool:
@@ -166,30 +176,31 @@ class ChatLoop:
     def _cleaned(self, text: str) -> str:
         return cleaned(text, compile_rules(("pii", "secrets"), own_keys=self._own_keys))
 
-    async def _ask(self, prompt: str, parameters: Parameters | None = None) -> int:
+    async def _ask(self, prompt: Assembled, parameters: Parameters | None = None) -> int:
         """One turn; the exit code of its run. If the server finds the conversation too long, half of it is left out."""
         self._prompt = prompt
         if parameters is None:
             self._retries = 0
-        window = self._talk.window(prompt, self._session.guards.prompt.limits.room_tokens)
+        window = self._talk.window(prompt.text, self._session.guards.prompt.limits.room_tokens)
         while True:
             report, code = await self._turn(prompt, window, parameters)
             error = report.error
             if not (isinstance(error, RequestRefused) and error.is_too_long and not report.text):
                 return code
-            shorter = self._talk.shorten(window, prompt)
+            shorter = self._talk.shorten(window, prompt.text)
             if shorter is None:
                 return code
             window = shorter
 
-    async def _turn(self, prompt: str, window: Window, parameters: Parameters | None) -> tuple[RunReport, int]:
+    async def _turn(self, prompt: Assembled, window: Window, parameters: Parameters | None) -> tuple[RunReport, int]:
         session, settings = self._session, self._session.settings
         turn = Turn(
-            prompt,
+            prompt.text,
             monotonic(),
             None if settings.timeout_s is None else monotonic() + settings.timeout_s,
             render_options(settings, session.guards, mode=None, quiet=self._quiet, raw=bool(self._options["raw"])),
             earlier=window.messages,
+            parts=prompt.parts,
             system=self._talk.system,
             notes=[left_out_note(window)],
             conversation=self._cid,
@@ -200,9 +211,9 @@ class ChatLoop:
         if isinstance(report.error, Cancelled):
             self._signals.press()
         if usage := (report.usage or {}).get("prompt_tokens"):
-            self._talk.observe(window, prompt, usage)
+            self._talk.observe(window, prompt.text, usage)
         whole = report.outcome == "complete" and report.finish_reason != "length"
-        self._talk.add(prompt, report.text, is_whole=whole, run_id=turn.run_id)
+        self._talk.add(prompt.text, report.text, is_whole=whole, run_id=turn.run_id)
         self._is_answered = bool(report.text)
         # The last newline may be the first thing that nobody took.
         return report, OutputClosed.exit_code if turn.output_closed else report.exit_code
@@ -222,6 +233,8 @@ class ChatLoop:
                 self._model(argument)
             case "system":
                 self._system(argument)
+            case "file":
+                self._file(argument)
             case "guard":
                 self._guard(argument)
             case "retry":
@@ -256,6 +269,16 @@ class ChatLoop:
         if text:
             self._talk.system = None if text == "-" else text
         self._say(f"system prompt: {self._talk.system}" if self._talk.system else "no system prompt")
+
+    def _file(self, name: str) -> None:
+        if name == "-":
+            self._files.clear()
+        elif name:
+            limit_chars = self._session.settings.prompt_limit_chars
+            # Nothing else goes on meanwhile, so a pipe has little time.
+            self._files.append(read_file(name, limit_chars=limit_chars, deadline_s=monotonic() + _PIPE_S))
+        sizes = [f"{file.source!r} ({counted(len(file.text), 'character')})" for file in self._files]
+        self._say(f"with the next prompt: {', '.join(sizes)}" if sizes else "no file is attached")
 
     def _guard(self, what: str) -> None:
         if what in ("on", "off"):
@@ -329,7 +352,7 @@ class ChatLoop:
     def _go_on_from_newest(self) -> None:
         """`/retry` asks the prompt of the newest exchange."""
         newest = self._talk.exchanges[-1] if self._talk.exchanges else None
-        self._prompt = newest.prompt if newest is not None else None
+        self._prompt = Assembled(newest.prompt) if newest is not None else None
         self._is_answered, self._retries = newest is not None, 0
 
     def _detach(self, exchange: Exchange) -> None:

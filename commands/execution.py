@@ -21,15 +21,19 @@ from utils.errors import AppError, Cancelled, OutputClosed, Stopped, Terminated
 from utils.run_report import RunReport, failed_report
 from utils.session import Session
 from utils.settings import load
+from utils.templates import VARIABLE
 
 if TYPE_CHECKING:
-    from utils.conversation import Conversation
+    from utils.conversation import Conversation, Window
+    from utils.settings import Loaded
+    from utils.templates import Filled
 
 __all__ = ["execute", "flags_of", "run_loop"]
 
 _NOT_SETTINGS = (
     *("prompt", "prompt_option", "allow_secrets", "mode", "quiet", "raw", "config", "no_fallback"),
     *("no_log", "report_file", "continue_newest", "cid"),
+    *("files", "template", "template_parameters", "extract", "dry_run"),
 )
 _SETTING_NAMES = {
     "timeout": "timeout_s",
@@ -68,10 +72,10 @@ class _Run:
     def __init__(self, options: Mapping[str, Any], started_s: float) -> None:
         self._options = options
         self._started_s = started_s
-        loaded = load(
-            flags_of(options), environ=os.environ, config_file=Path(options["config"]) if options["config"] else None
-        )
+        loaded, template = self._load()
         self._loaded, self._settings = loaded, loaded.settings
+        self._template = None if template is None else template.prompt
+        self._extract = bool(template and template.extract) if options["extract"] is None else bool(options["extract"])
         total_s = loaded.settings.timeout_s
         self._deadline_s = None if total_s is None else started_s + total_s
         self._talk: tuple[str, Conversation] | None = None
@@ -80,7 +84,25 @@ class _Run:
 
             self._talk = continued(newest=options["continue_newest"], cid=options["cid"])
 
+    def _load(self) -> tuple[Loaded, Filled | None]:
+        options = self._options
+        config_file = Path(options["config"]) if options["config"] else None
+        if options["template"] is None and not options["template_parameters"] and VARIABLE not in os.environ:
+            return load(flags_of(options), environ=os.environ, config_file=config_file), None
+        from commands.templated import load_with_template
+
+        return load_with_template(
+            flags_of(options),
+            environ=os.environ,
+            config_file=config_file,
+            template=options["template"],
+            parameters=options["template_parameters"],
+        )
+
     def execute(self) -> int:
+        if self._options["dry_run"]:
+            session = Session(self._loaded, allow_secrets=bool(self._options["allow_secrets"]))
+            return self._dry_run(session, self._read_prompt(session))
         from utils.render.fetch_progress import FetchProgressBar
 
         with ExitStack() as stack:
@@ -88,36 +110,80 @@ class _Run:
             session = Session(self._loaded, allow_secrets=bool(self._options["allow_secrets"]), progress=progress)
             stack.callback(session.kill)
             session.start_early()
-            # Before standard input is read: what a bad pack or schema costs is a message, and not the input.
-            is_guarded = session.guards.rules is not None
-            prompt = read_prompt(
-                self._options["prompt"],
-                self._options["prompt_option"],
-                limit_chars=self._settings.prompt_limit_chars,
-                demo=GUARDED_DEMO_PROMPT if is_guarded else DEMO_PROMPT,
-                deadline_s=self._deadline_s,
-            )
+            prompt = self._read_prompt(session)
             return run_loop(self._stream(session, prompt), leave=stack.close)
 
-    async def _stream(self, session: Session, prompt: PromptText) -> int:
-        from commands.continued import left_out_note, new_conversation_id
-        from commands.turn import Turn, render_options
+    def _read_prompt(self, session: Session) -> PromptText:
+        # Before standard input is read: what a bad pack or schema costs is a message, and not the input.
+        is_guarded = session.guards.rules is not None
+        return read_prompt(
+            self._options["prompt"],
+            self._options["prompt_option"],
+            limit_chars=self._settings.prompt_limit_chars,
+            demo=GUARDED_DEMO_PROMPT if is_guarded else DEMO_PROMPT,
+            files=self._options["files"],
+            template=self._template,
+            deadline_s=self._deadline_s,
+        )
+
+    def _talk_so_far(self, session: Session, prompt: PromptText) -> tuple[str, Conversation, Window]:
+        """The conversation that the prompt goes on with, with the system prompt in force, and what is sent of it."""
+        from commands.continued import new_conversation_id
         from utils.conversation import Conversation
+
+        cid, talk = self._talk or (new_conversation_id(), Conversation())
+        if self._settings.system is not None:
+            talk.system = self._settings.system
+        return cid, talk, talk.window(prompt.text, session.guards.prompt.limits.room_tokens)
+
+    def _dry_run(self, session: Session, prompt: PromptText) -> int:
+        from commands.continued import left_out_note
+        from commands.dry_run import DryRun
+        from commands.turn import note
+        from utils.guardrails.prompt_guard import check_prompt
+        from utils.run_context import Request, RunContext
+
+        _, talk, window = self._talk_so_far(session, prompt)
+        request = Request(
+            prompt=prompt.text,
+            context=RunContext(clock=monotonic, started_s=self._started_s),
+            system=talk.system,
+            parameters=session.guards.parameters,
+            earlier=window.messages,
+        )
+        verdict = check_prompt(prompt.text, talk.system, session.guards.prompt, prompt.parts)
+        dry_run = DryRun(session, request, verdict)
+        notes = (*self._loaded.warnings, prompt.notice, left_out_note(window), session.choice.warning)
+        note(*notes, quiet=self._options["quiet"])
+        if self._options["mode"] is not None:
+            dry_run.print_json()
+        else:
+            dry_run.show()
+        return dry_run.exit_code
+
+    async def _stream(self, session: Session, prompt: PromptText) -> int:
+        from commands.continued import left_out_note
+        from commands.turn import Turn, render_options
         from utils.render.output import silence_stdout
 
         options, settings = self._options, self._settings
         report_file = options["report_file"]
-        cid, talk = self._talk or (new_conversation_id(), Conversation())
-        system = talk.system if settings.system is None else settings.system
-        talk.system = system
-        window = talk.window(prompt.text, session.guards.prompt.limits.room_tokens)
+        cid, talk, window = self._talk_so_far(session, prompt)
         turn = Turn(
             prompt.text,
             self._started_s,
             self._deadline_s,
-            render_options(settings, session.guards, mode=options["mode"], quiet=options["quiet"], raw=options["raw"]),
+            render_options(
+                settings,
+                session.guards,
+                mode=options["mode"],
+                quiet=options["quiet"],
+                raw=options["raw"],
+                extract=self._extract,
+            ),
             earlier=window.messages,
-            system=system,
+            parts=prompt.parts,
+            system=talk.system,
             report_path=Path(report_file) if report_file else None,
             notes=(*self._loaded.warnings, prompt.notice, left_out_note(window), self._unkept()),
             conversation=cid,
@@ -195,7 +261,7 @@ def _print_report(options: Mapping[str, Any], report: RunReport, started_s: floa
     from utils.render.sink import RenderOptions
 
     sinks = create_sinks(
-        RenderOptions(mode=options["mode"], quiet=options["quiet"]),
+        RenderOptions(mode=options["mode"], quiet=options["quiet"], extract=bool(options["extract"])),
         clock=monotonic,
         started_s=started_s,
         snapshot=_no_snapshot,

@@ -79,6 +79,17 @@ def _packs(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> l
     return named or _files(ctx, parameter, incomplete)
 
 
+def _templates(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    import os
+
+    from click.shell_completion import CompletionItem
+
+    from utils.templates import template_names, templates_directory
+
+    names = template_names(templates_directory(os.environ))
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)] or _files(ctx, parameter, incomplete)
+
+
 def _option(section: str, *args: Any, **kwargs: Any) -> Callable[[F], F]:
     if kwargs.get("metavar") == "FILE":
         kwargs["shell_complete"] = _files
@@ -92,6 +103,32 @@ def _flag(section: str, *args: Any, **kwargs: Any) -> Callable[[F], F]:
 
 PROMPT: tuple[Callable[[Any], Any], ...] = (
     _option("Prompt", "-p", "--prompt", "prompt_option", metavar="TEXT", help="The prompt, instead of PROMPT."),
+    _option(
+        "Prompt",
+        "-f",
+        "--file",
+        "files",
+        multiple=True,
+        metavar="FILE",
+        help="A text file that goes with the prompt, marked as data; `-` is standard input. Repeatable.",
+    ),
+    _option(
+        "Prompt",
+        "-t",
+        "--template",
+        metavar="NAME",
+        shell_complete=_templates,
+        help="Prompt and settings from the template NAME, or from a TOML file.",
+    ),
+    _option(
+        "Prompt",
+        "-P",
+        "--param",
+        "template_parameters",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Put VALUE in the place of $NAME in the template. Repeatable.",
+    ),
 )
 SYSTEM: tuple[Callable[[Any], Any], ...] = (_option("Prompt", "-s", "--system", metavar="TEXT", help="System prompt."),)
 CONVERSATION: tuple[Callable[[Any], Any], ...] = (
@@ -232,6 +269,16 @@ EXPORTS: tuple[Callable[[Any], Any], ...] = (
     ),
     _option("Output", "--otel-semconv", type=click.Choice(["current", "latest"]), help="Names of both [current]."),
     _option("Output", "--prometheus", metavar="FILE", help="Write figures of the run for node_exporter's textfiles."),
+    _flag(
+        "Output",
+        "-x",
+        "--extract/--no-extract",
+        "extract",
+        help="Print only the content of the first fenced code block; without one, nothing and exit 4.",
+    ),
+    _option(
+        "Output", "--dry-run", is_flag=True, help="Print what would be sent and what the guard says; send nothing."
+    ),
     _option("Output", "--json", "mode", flag_value="json", help="Print one JSON object at the end."),
     _option("Output", "--events", "mode", flag_value="events", help="Print every event as a JSON line."),
 )

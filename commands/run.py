@@ -31,12 +31,15 @@ def command(**options: Any) -> int:
     """Ask the model and stream its answer.
 
     The prompt is PROMPT, or -p, or piped standard input (which goes before PROMPT); `-` reads standard input only.
-    With none of them a built-in demo prompt is used.
+    With none of them a built-in demo prompt is used. Files (-f) go first; a template (-t) is a prompt with places to
+    fill.
 
     \b
     Examples:
       python main.py "Name three rivers."
       cat notes.txt | python main.py "Summarise this in one sentence"
+      python main.py -f old.py -f new.py "What has changed?"
+      python main.py -x "A Python program that prints primes" > primes.py
       python main.py --simulate-failures --enable-guardrails
       python main.py --json --temperature 0 "Say hi" | jq .metrics.ttft_s
     """

@@ -119,9 +119,10 @@ def _validation_plan(loaded: Loaded) -> ValidationPlan | None:
         if flag is None:
             raise
         source, _, label = loaded.origins[_FLAGS[flag]].partition(" ")
-        if source == "flag":
+        is_typed = source == "flag" and not label.startswith("--template ")
+        if is_typed:
             raise
-        place = label if source == "environment" else f"{label}: {_FLAGS[flag]}"
+        place = label if source == "environment" else f"{label.removeprefix('--')}: {_FLAGS[flag]}"
         raise ConfigError(place + error.message.removeprefix(flag), hint=error.hint) from error
 
 

@@ -51,7 +51,12 @@ LOCKED = {"utils/resilience/breaker.py", "utils/resilience/breaker_changes.py", 
 """Cores that many threads share: they may import a lock, and nothing else of `threading`."""
 
 PURE = [
+    "utils/attachments.py",
+    "utils/chat_body.py",
     "utils/clock.py",
+    "utils/code_block.py",
+    "utils/code_block_lines.py",
+    "utils/code_block_stage.py",
     "utils/errors.py",
     "utils/events.py",
     "utils/run_context.py",
