@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from utils.errors import ConfigError, UsageProblem
-from utils.settings_sources import PATHS, default_config_file
+from utils.settings_file import default_config_file
+from utils.settings_sources import PATHS
 from utils.toml_limits import TomlLimitError, toml_table
 from utils.wording import mask_key_like, nearest, shown
 
