@@ -17,7 +17,8 @@ from utils.guardrails.packs import load_pack
 
 ROOT = Path(__file__).resolve().parents[2]
 SENTENCES = ("The ticket ACME-2", "0451 is closed. ", "It is", " over. ", "Nobody asks. ", "The end.")
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "library.md").read_text(encoding="utf-8"), re.S)
+PAGES = "".join((ROOT / page).read_text(encoding="utf-8") for page in ("docs/library.md", "README.md"))
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGES, re.S)
 
 
 def answers(count: int) -> list[list[Any]]:
