@@ -12,7 +12,7 @@ __all__ = ["COMMANDS", "Typed", "help_lines", "parse"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "help": ("", "this list"),
-    "model": ("[NAME]", "ask another: TARGET, MODEL, MODEL@URL, embedded; alone: which one answers"),
+    "model": ("[NAME]", "ask TARGET, MODEL, MODEL@URL or embedded instead; alone: who answers"),
     "system": ("[TEXT]", "set the system prompt; `/system -` removes it; alone: show it"),
     "file": ("[FILE]", "attach a text file to the next prompt; `/file -` drops it; alone: list"),
     "guard": ("[on|off|PACK,...]", "guard the answers; alone: what guards them"),

@@ -92,6 +92,11 @@ def test_a_chat_with_a_target_knows_where_the_general_key_belongs(tmp_path: Path
     assert not chat.servers.is_key_withheld
 
 
+def test_a_key_that_was_typed_for_nobody_goes_to_no_target(tmp_path: Path) -> None:
+    target = Chat(tmp_path, {"model": "embedded", "api_key": KEY}, default="fast").model("n")
+    assert (target.base_url, target.model, target.api_key) == (FAST, "n", None)
+
+
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from([None, "fast", "slow", "embedded", "m"]),

@@ -454,6 +454,7 @@ def test_every_known_key_is_a_secret_of_the_run(config: Path) -> None:
     result = loaded(write(config, sections=sections), {"model": "embedded"}, OPENAI_API_KEY=KEYS["general"])
     assert {*result.secrets} == {KEYS["fast"], KEYS["slow"], KEYS["general"], "zzz-key-0123456789"}
     assert not any(key in repr(result) for key in result.secrets)
+    assert {*result.secrets} <= {*Session(result).own_keys}
 
 
 @pytest.mark.parametrize("name", ["model", "fallback"])
