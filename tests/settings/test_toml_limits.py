@@ -74,9 +74,9 @@ def test_of_small_texts_none_is_beyond_the_limits(text: str) -> None:
 @pytest.mark.parametrize("unit", ["'''a", '"""\\', "'", '"', "[]", "a=1\n", '\\"', "#", '"""a'])
 def test_the_check_is_linear(unit: str) -> None:
     text = (unit * 200_001)[: 400_000 + 1]
-    started = time.perf_counter()
+    started = time.process_time()
     toml_limits._check(text)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize(("error", "reason"), [(MemoryError, "is too large"), (RecursionError, DEEP)])
