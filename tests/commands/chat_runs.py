@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,8 @@ class Chat:
     code: int
     out: str
     err: str
+    reads_from: dict[str, Any]
+    """How the reader of its lines was asked for."""
 
 
 class Typing:
@@ -53,6 +56,7 @@ class Chats:
         # No server here speaks TLS, and reading the certificates costs more than a turn.
         self.monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *_, **__: None)
         reader = Typing(lines, is_interactive=at_terminal)
-        self.monkeypatch.setattr(chat_loop, "open_reader", lambda *_, **__: reader)
+        asked: dict[str, Any] = {}
+        self.monkeypatch.setattr(chat_loop, "open_reader", lambda _, **how: asked.update(how) or reader)
         code = command.main(list(args), prog_name="chat", standalone_mode=False)
-        return Chat(code, *self.capfd.readouterr())
+        return Chat(code, *self.capfd.readouterr(), asked)

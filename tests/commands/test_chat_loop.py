@@ -359,7 +359,9 @@ def test_a_models_name_alone_is_one_of_the_server_that_was_asked_last(
             "/model z",
             "c",
         ]
-        chat(*at(first, "--fallback", "x", "--fallback", "w"), lines=lines)
+        done = chat(*at(first, "--fallback", "x", "--fallback", "w"), lines=lines)
+        assert done.err.count("asking smollm2-135m-instruct (embedded)\n") == 2
+        assert "error" not in done.err
         monkeypatch.setenv("OPENAI_BASE_URL", first.base_url)
         chat("-m", "m", lines=["/model embedded", "/model v", "d"])
     assert [body["model"] for body in first.bodies] == ["x", "v"]
@@ -491,8 +493,18 @@ def test_without_log_text_nothing_is_kept_and_nothing_is_taken_away(chat: Chats,
         for args in ((), ("--log-text", "--no-log")):
             done = chat(*at(server, "-c", *args), lines=["b", "/undo", "/undo"])
             assert done.code == 0
+            assert done.reads_from["kept_in"] is None
     assert kept_turns(state) == ["a"]
-    assert not (state / "state" / "chat_input").exists()
+
+
+def test_what_is_typed_is_remembered_where_texts_are_kept_without_keys(
+    chat: Chats, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAYGRAPH_LOG_TEXT", "true")
+    monkeypatch.setenv("OPENAI_API_KEY", "my-own-secret-key")
+    done = chat("--base-url", "http://127.0.0.1:9/v1", lines=[])
+    assert done.reads_from["kept_in"] == state / "state" / "chat_input"
+    assert done.reads_from["cleaned"]("my-own-secret-key, bob@example.com") == "[KEY], [EMAIL]"
 
 
 def test_an_unknown_conversation_is_an_error_before_anything_is_asked(chat: Chats, state: Path) -> None:
