@@ -507,6 +507,18 @@ def test_what_is_typed_is_remembered_where_texts_are_kept_without_keys(
     assert done.reads_from["cleaned"]("my-own-secret-key, bob@example.com") == "[KEY], [EMAIL]"
 
 
+def test_no_key_of_the_user_is_in_what_is_kept_whoever_was_asked(
+    chat: Chats, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "my-own-secret-key")
+    with TalkingServer(*["my-own-secret-key, indeed"] * 2) as first, TalkingServer("my-own-secret-key") as second:
+        lines = ["is it my-own-secret-key?", f"/model m@{second.base_url}", "or my-own-secret-key?"]
+        chat(*at(first, "--log-text", "--allow-secrets", "-s", "my-own-secret-key"), lines=lines)
+        assert "or my-own-secret-key?" in second.talks[0][-1]
+    assert kept_turns(state) == ["is it [KEY]?", "or [KEY]?"]
+    assert b"my-own-secret-key" not in b"".join(path.read_bytes() for path in (state / "state").iterdir())
+
+
 def test_an_unknown_conversation_is_an_error_before_anything_is_asked(chat: Chats, state: Path) -> None:
     with pytest.raises(UsageProblem, match="no conversation was kept"):
         chat("--continue", "--base-url", "http://127.0.0.1:9/v1", lines=["a"])
