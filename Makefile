@@ -31,6 +31,7 @@ bench: .venv/.dev
 	$(BIN)/python benchmarks/bench_hedging.py --median-ms 200
 	$(BIN)/python benchmarks/bench_guard_filter.py --rounds 1
 	$(BIN)/python benchmarks/bench_toxicity.py
+	$(BIN)/python benchmarks/compare_programs.py --only ours
 
 # The locked files follow the ranges in pyproject.toml.
 lock: .venv/.dev

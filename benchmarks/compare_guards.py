@@ -14,13 +14,11 @@ import argparse
 import contextlib
 import dataclasses
 import datetime
-import hashlib
 import json
 import math
 import os
 import platform
 import select
-import shutil
 import signal
 import statistics
 import subprocess
@@ -33,6 +31,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.environments import InstallError, pinned_environment, say  # noqa: E402
 from benchmarks.peers.measure import Cost, Row, Shown, clean_figures, leak_of, outcome_of  # noqa: E402
 from benchmarks.peers.streams import SECRETS, Planted, clean_tokens, plant, plant_places  # noqa: E402
 from benchmarks.peers.tables import markdown_table, notes, plain_table  # noqa: E402
@@ -48,14 +47,13 @@ PEERS = {
     "openai_guardrails": "openai-guardrails",
 }
 OURS = "this project"
-INSTALL_LIMIT_S = 300
 ANSWER_LIMIT_S = 120
 TIMED_CPU_S = 0.1
 """A timed answer repeats its pass until it takes about so long."""
 
 
 class DriverError(Exception):
-    """A guard could not be installed or loaded, or a pass failed. Its text is the reason, in one line."""
+    """A guard could not be loaded, or a pass failed. Its text is the reason, in one line."""
 
 
 class Driver:
@@ -133,45 +131,6 @@ class Driver:
                     stream.close()
 
 
-@contextlib.contextmanager
-def environment_of(peer: str, directory: Path, keep: bool) -> Iterator[Path]:
-    """The Python of *peer*'s environment: the one that is there if its pins are the same, or a new one.
-
-    A new one is removed at the end unless *keep*. Raises: DriverError if it cannot be made.
-    """
-    pins = DRIVERS / f"{peer}.txt"
-    stamp = hashlib.sha256(pins.read_bytes() + sys.version.encode()).hexdigest()
-    home = directory / peer
-    marker = home / "pins.sha256"
-    python = home / "bin" / "python"
-    if marker.is_file() and marker.read_text() == stamp:
-        say(f"{PEERS[peer]}: the packages in {home}")
-        yield python
-        return
-    say(f"{PEERS[peer]}: installing")
-    try:
-        shutil.rmtree(home, ignore_errors=True)
-        pip = ["-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-input", "--no-deps", "-r"]
-        for command in ([sys.executable, "-m", "venv", str(home)], [str(python), *pip, str(pins)]):
-            try:
-                done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_LIMIT_S, check=False)
-            except subprocess.TimeoutExpired as error:
-                raise DriverError(f"did not install: not done within {INSTALL_LIMIT_S} s") from error
-            if done.returncode:
-                lines = [line for line in done.stderr.splitlines() if line.strip()]
-                reason = next((line for line in lines if line.startswith("ERROR")), (lines or ["no reason given"])[-1])
-                raise DriverError(f"did not install: {reason[:200]}")
-        marker.write_text(stamp)
-        yield python
-    finally:
-        if not (keep and marker.is_file()):
-            shutil.rmtree(home, ignore_errors=True)
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def expect(shown: str, expected: str) -> None:
     """Our own guard shows exactly what it should, or the comparison is void."""
     if shown != expected:
@@ -244,12 +203,12 @@ def compare(peers: list[str], directory: Path, keep: bool, positions: int, round
         for peer in peers:
             try:
                 with (
-                    environment_of(peer, directory, keep) as python,
+                    pinned_environment(DRIVERS / f"{peer}.txt", PEERS[peer], directory / peer, keep) as python,
                     Driver(python, DRIVERS / f"{peer}.py", home) as driver,
                 ):
                     versions += [f"{name} {version}" for name, version in driver.hello["versions"].items()]
                     rows.extend(rows_of(PEERS[peer], driver, streams, tokens, ours, rounds))
-            except DriverError as error:
+            except (DriverError, InstallError) as error:
                 rows.append(Row(PEERS[peer], "", failed=str(error)))
     return rows, versions
 
