@@ -83,7 +83,8 @@ PEERS: dict[str, Client] = {
             ("sgpt", "--no-cache", "--model", "{model}"),
             (),
             {"OPENAI_API_KEY": "{key}", "API_BASE_URL": "{url}"},
-            note="with `click`, which it imports but does not declare; its cache is off; with `--no-md` it streams into pipes",
+            note="with `click`, which it imports but does not declare; its cache is off; with `--no-md` it streams "
+            "into pipes",
         ),
         Client(
             "clai",

@@ -39,6 +39,8 @@ PROMPT = "Say the sentence about the fox."
 PIPED = b"Blue is a colour."
 PATIENCE_S = 5.0
 """So long a program may take to show what has been sent, before it counts as holding it back."""
+THOUGHT_S = 0.5
+"""From the text on the screen to the key: nobody presses it while the program is still drawing."""
 SILENCE_S = 20.0
 """So long a pipe stays open and silent: longer than any program that does not wait for it takes to ask."""
 START_S = 25.0
@@ -180,6 +182,7 @@ def _interrupt(program: Program, place: Place) -> list[str]:
     _until_asked(program, place)
     with suppress(ProgramTimeout):
         program.wait_for(b"brown", PATIENCE_S)
+    threading.Event().wait(THOUGHT_S)
     if program.is_running:
         program.type(CTRL_C)
         with suppress(AssertionError):
