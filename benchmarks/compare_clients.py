@@ -28,7 +28,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.environments import InstallError, pinned_environment  # noqa: E402
-
 from benchmarks.upstream import Upstream, text_of  # noqa: E402
 
 CLIENTS = Path(__file__).resolve().parent / "clients"

@@ -356,7 +356,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         "empty_stdin",
-        "empty standard input, no argument",
+        "empty standard input, with `-` or no argument",
         _GOOD,
         Expected(2, "nothing", "standard input was empty", ("no requests",)),
         stdin=b"",
