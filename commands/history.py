@@ -72,7 +72,7 @@ def list_runs(*, limit: int, as_json: bool, **which: Any) -> None:
 
     with _history() as history:
         rows = history.rows(_filter(limit, **which))
-        _warn(history)
+        _check(history)
     if as_json:
         for row in rows:
             click.echo(json.dumps(dataclasses.asdict(row)))
@@ -86,7 +86,7 @@ def list_runs(*, limit: int, as_json: bool, **which: Any) -> None:
 @click.argument("run")
 @click.option("--json", "as_json", is_flag=True, help="The whole record as one JSON object.")
 def show(run: str, *, as_json: bool) -> None:
-    """Show the figures and events of RUN (an id, or its first characters; `last` for the newest)."""
+    """Show the figures and events of RUN (an id, or its first characters; `last` for the newest that has ended)."""
     from utils.render.record_lines import record_lines
 
     record = find_record(run)
@@ -109,7 +109,7 @@ def stats(*, slo: str | None, as_json: bool, **which: Any) -> None:
     objectives = parse_slo(slo) if slo is not None else None
     with _history() as history:
         rows = history.rows(_filter(None, **which))
-        _warn(history)
+        _check(history)
     models = compared((ComparedRun(row.model, row.status, row.metrics) for row in rows), objectives)
     if as_json:
         for model in models:
@@ -129,7 +129,7 @@ def export(**which: Any) -> None:
             record = history.record(row.run_id)
             if record is not None:
                 click.echo(json.dumps(record.as_json()))
-        _warn(history)
+        _check(history)
 
 
 @command.command()
@@ -142,7 +142,7 @@ def prune(*, older_than: float | None, keep: int | None) -> None:
     before = None if older_than is None else time.time() - older_than
     with _history() as history:
         count = history.prune(before=before, keep=keep)
-        _warn(history)
+        _check(history)
     click.echo(f"{count} {'run' if count == 1 else 'runs'} forgotten", err=True)
 
 
@@ -153,10 +153,18 @@ def find_record(run: str) -> Any:
 
     with _history() as history:
         if run == "last":
-            newest = history.rows(RunFilter(limit=1))
-            run = newest[0].run_id if newest else run
+            newest = history.rows(RunFilter(limit=None))
+            ended = (row.run_id for row in newest if row.ended_at is not None)
+            run = next(ended, newest[0].run_id if newest else run)
         record = history.record(run) if run else None
-        _warn(history)
+        unfinished = (row for row in history.rows(RunFilter(limit=None)) if run and row.run_id.startswith(run))
+        is_running = next(unfinished, None) if record is None else None
+        _check(history)
+    if record is None and is_running is not None:
+        raise UsageProblem(
+            f"the run {is_running.run_id} is {is_running.status}: it has left no figures",
+            hint="name another one; `python main.py history list` shows what there is",
+        )
     if record is None:
         raise UsageProblem(
             f"there is no finished run {run!r} in the history", hint="`python main.py history list` shows what there is"
@@ -183,9 +191,13 @@ def _filter(
     return RunFilter(limit, model, status, instant, with_simulated=not no_simulated)
 
 
-def _warn(history: History) -> None:
+def _check(history: History) -> None:
+    """Raise ConfigError if the file could not be used: what was read of it is not what there is."""
+    from utils.errors import ConfigError
+
     if warning := history.take_warning():
-        click.echo(f"note: {warning.partition(';')[0]}", err=True)
+        hint = "move it away, or set KAYGRAPH_STATE_DIR" if "now" not in warning else "that copy may hold kept texts"
+        raise ConfigError(warning.partition("; this run")[0], hint=hint)
 
 
 def _width() -> int | None:

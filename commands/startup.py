@@ -27,6 +27,9 @@ def prepare_process() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, flags)
+            if number == 1:
+                # Without a stream, what is printed would be lost without a word.
+                sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as we do
             if number == 2:
                 sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as we do
 

@@ -64,12 +64,8 @@ def load_with_template(
 def _not_overruled(settings: Mapping[str, object], typed: Mapping[str, object]) -> dict[str, object]:
     """The *settings* of a template that hold beside what was *typed*."""
     dropped = {*typed, *(name for flag in typed for name in _OVERRULES.get(flag, ()))}
-    if typed.get("fallback_to_embedded") is False:
-        dropped.add("fallback")
     if typed.get("guardrails") is False:
         dropped.add("guard")
-    if _is_embedded(typed.get("model")):
-        dropped.add("base_url")
     if "base_url" in typed and _is_embedded(settings.get("model")):
         dropped.add("model")
     return {name: value for name, value in settings.items() if name not in dropped}

@@ -127,6 +127,12 @@ class DatabaseFile:
                 self._account(started_s)
             return otherwise
 
+    def remove_aside(self) -> None:
+        """Delete the damaged files that were put aside. Never raises."""
+        with contextlib.suppress(OSError):
+            for path in self._path.parent.glob(f"{self._path.name}.damaged*"):
+                path.unlink()
+
     # Everything below runs under the lock.
 
     def _account(self, started_s: float) -> None:

@@ -271,7 +271,8 @@ class History:
     def prune(self, *, before: float | None = None, keep: int | None = None) -> int:
         """Forget runs that began before that instant, and all but the newest *keep*; how many were forgotten.
 
-        A run that is still running is never forgotten.
+        A run that is still running is never forgotten. Damaged files that were put aside go, too: nobody can tell what
+        they hold.
         """
 
         def work(connection: sqlite3.Connection) -> int:
@@ -293,7 +294,9 @@ class History:
                 connection.execute("VACUUM")
             return len(found)
 
-        return self._file.attempt(work, 0, creates=False)
+        forgotten = self._file.attempt(work, 0, creates=False)
+        self._file.remove_aside()
+        return forgotten
 
     @staticmethod
     def _metrics(connection: sqlite3.Connection, run: int) -> Iterator[tuple[str, float]]:

@@ -9,6 +9,7 @@ depends on it.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from utils.settings_sources import Given, model_and_url
 from utils.wording import mask_key_like, shown
 
 __all__ = ["Problem", "check", "missing_files"]
+
+_SERVER = re.compile(r"(?i)(^|@)https?://")
 
 Problem = tuple[str, str]
 """What is wrong, in one line, and what to do about it."""
@@ -38,6 +41,11 @@ def check(
     what does not go together. *secrets*, the keys that are known, stand in no message.
     """
     _settle_guard(given, values, problems)
+    model = values.get("model")
+    if isinstance(model, str) and _SERVER.search(model):
+        # Whoever writes it means that server; asked as the name of a model, it would go to another one, with the key.
+        hint = "give the server with --base-url URL and the model with -m NAME, or name both in a target"
+        problems["model"] = f"{given['model'].place} names a server, not a model", hint
     _settle_fallback(given, values, problems)
     _settle_failures(given, values, problems, secrets)
     unknown = given.keys() - values.keys()

@@ -231,11 +231,27 @@ def _table(path: Path, data: bytes) -> dict[str, object]:
         raise ConfigError(f"{path}{where}: not TOML: {reason}", hint=hint) from None
 
 
+_SENDS, _KEEPS = "where prompts, keys and figures are sent", "what is written down"
+_NOT_HERE = {
+    "base_url": _SENDS,
+    "fallback": _SENDS,
+    "otel": _SENDS,
+    "prometheus": _KEEPS,
+    "log": _KEEPS,
+    "log_text": _KEEPS,
+    "gguf": "which file runs as a model",
+}
+"""What a template from somebody else must not decide: your keys would follow it."""
+
+
 def _checked(label: str, path: Path, table: dict[str, object], known: Collection[str]) -> Template:
-    allowed = [*_OWN_KEYS, *(name for name in known if name not in (*_OWN_KEYS, "api_key"))]
+    allowed = [*_OWN_KEYS, *(name for name in known if name not in (*_OWN_KEYS, *_NOT_HERE, "api_key"))]
     for name, value in table.items():
         if name == "api_key":
             raise ConfigError(f"{path}: a template holds no key", hint="remove api_key and set OPENAI_API_KEY")
+        if name in _NOT_HERE:
+            hint = f"remove {name}; give it as a flag, or in the settings file"
+            raise ConfigError(f"{path}: a template cannot say {_NOT_HERE[name]}", hint=hint)
         if name not in allowed:
             guess = nearest(name, allowed)
             hint = f"did you mean {guess}?" if guess else f"a template has {', '.join(_OWN_KEYS)}, and settings by name"

@@ -108,6 +108,15 @@ def test_a_growing_paragraph_is_the_end_of_the_one_it_becomes(
         assert looks(live) == looks(Painter("color").rows(block, width)[-12:])
 
 
+@pytest.mark.parametrize("line", ["<div>**a**</div>", "===", "---"])
+def test_a_line_that_makes_something_else_of_a_paragraph_is_seen_at_once(line: str) -> None:
+    painter, words = Painter("color"), "some **words** in it " * 8
+    for end in range(10, len(words), 10):
+        painter.preview(Block("text", words[:end]), 40, 12)
+    block = Block("text", f"{words.strip()}\n{line}")
+    assert looks(painter.preview(block, 40, 12)) == looks(Painter("color").rows(block, 40))
+
+
 @pytest.mark.parametrize("stray", ["*stray ", "a `stray ", "[stray ", "<stray ", "**"])
 def test_what_waits_for_ever_costs_no_more_than_the_screen(stray: str) -> None:
     painter, text, costs = Painter("none"), stray, []

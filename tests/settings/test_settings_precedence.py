@@ -456,3 +456,10 @@ def test_packs_and_checks_in_a_variable_may_be_separated_by_commas() -> None:
     environ = {"HOME": "/nowhere", "KAYGRAPH_GUARD": "pii, mine.toml", "KAYGRAPH_STOP": "a,b"}
     settings = load({}, environ=environ).settings
     assert (settings.guard, settings.stop) == (("pii", "mine.toml"), ("a,b",))
+
+
+@pytest.mark.parametrize("model", ["m@http://127.0.0.1:1/v1", "https://h/v1", "m@HTTPS://h/v1"])
+def test_a_server_is_no_model(model: str) -> None:
+    with pytest.raises(UsageProblem, match="--model names a server, not a model"):
+        load({"model": model}, environ={"HOME": "/nowhere", "OPENAI_API_KEY": "sk-x"})
+    assert load({"model": "llama3:8b@q4"}, environ={"HOME": "/nowhere"}).settings.model == "llama3:8b@q4"

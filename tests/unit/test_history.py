@@ -282,3 +282,14 @@ def test_a_process_is_told_from_another_one_with_its_number() -> None:
     assert is_running(mine, process_start(mine))
     assert not is_running(mine, "1") or not process_start(mine)
     assert is_running(mine, "")
+
+
+def test_pruning_takes_what_was_put_aside_too(path: Path) -> None:
+    with History(path) as history:
+        history.begin(facts("a"))
+    (path.parent / "history.sqlite3.damaged").write_text("kept text")
+    (path.parent / "history.sqlite3.damaged-2").write_text("kept text")
+    (path.parent / "other.damaged").write_text("not ours")
+    with History(path) as history:
+        history.prune(keep=0)
+    assert sorted(file.name for file in path.parent.glob("*.damaged*")) == ["other.damaged"]

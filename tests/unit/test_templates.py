@@ -9,7 +9,7 @@ import pytest
 from utils.errors import AppError, ConfigError, UsageProblem
 from utils.templates import FilledPrompt, load_template, parameter_values, template_names, templates_directory
 
-KNOWN = ("model", "temperature", "system", "api_key", "guard", "gguf", "stop")
+KNOWN = ("model", "temperature", "system", "api_key", "guard", "gguf", "stop", "base_url", "log_text", "json_schema")
 
 
 @pytest.fixture
@@ -80,7 +80,10 @@ def test_defaults_stand_in_and_are_overruled(directory: Path) -> None:
 
 
 def test_settings_by_name_and_paths_beside_the_file(directory: Path) -> None:
-    write(directory, 'temperature = 0\nstop = ["END"]\nguard = ["pii", "my.toml"]\ngguf = "m.gguf"\nextract = true\n')
+    write(
+        directory,
+        'temperature = 0\nstop = ["END"]\nguard = ["pii", "my.toml"]\njson_schema = "s.json"\nextract = true\n',
+    )
     made = load_template("mine", environ=environ_of(directory), known=KNOWN).filled({})
     assert made.prompt is None
     assert made.extract is True
@@ -88,7 +91,7 @@ def test_settings_by_name_and_paths_beside_the_file(directory: Path) -> None:
         "temperature": 0,
         "stop": ["END"],
         "guard": ["pii", str(directory / "my.toml")],
-        "gguf": str(directory / "m.gguf"),
+        "json_schema": str(directory / "s.json"),
     }
 
 
@@ -184,3 +187,11 @@ def test_parameters_as_they_are_typed() -> None:
     for texts, says in ((["a"], "not of the form"), (["1=x"], "not of the form"), (["a=1", "a=2"], "given twice")):
         with pytest.raises(UsageProblem, match=says):
             parameter_values(texts)
+
+
+@pytest.mark.parametrize("line", ['base_url = "http://h/v1"', "log_text = true", 'gguf = "m.gguf"'])
+def test_a_template_does_not_say_where_things_go(directory: Path, line: str) -> None:
+    write(directory, f'{line}\nprompt = "x"\n')
+    with pytest.raises(ConfigError, match="a template cannot say") as caught:
+        load_template("mine", environ={"KAYGRAPH_TEMPLATES": str(directory)}, known=KNOWN)
+    assert line.partition(" ")[0] in caught.value.hint
