@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.render.rendering import cut
@@ -107,6 +107,7 @@ def test_lines_of_a_file_and_of_a_pipe_are_prompts(data: bytes) -> None:
     assert read_pipe([data[n : n + 1] for n in range(len(data))]) == TABLE[data]
 
 
+@settings(max_examples=50)
 @given(st.text("a\\\r\né\U0001f600", max_size=40), st.lists(st.integers(0, 60), max_size=5))
 @example("\\\r\n", [1, 2])
 def test_where_a_pipe_is_cut_changes_nothing(text: str, positions: list[int]) -> None:

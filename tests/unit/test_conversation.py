@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from utils.conversation import Conversation, Exchange, Window
@@ -34,6 +34,7 @@ def likely(talk: Conversation, prompt: str, kept: int) -> int:
 # -- the window ------------------------------------------------------------------------------------------------------
 
 
+@settings(max_examples=60)
 @given(EXCHANGES, SYSTEM, TEXT, st.integers(0, 400))
 @example([("a", "b")], None, "x" * 60, 1)
 def test_the_newest_exchanges_that_fit_go_along_in_their_order_and_no_more(
@@ -56,6 +57,7 @@ def test_the_newest_exchanges_that_fit_go_along_in_their_order_and_no_more(
     assert len(talk.exchanges) == len(exchanges)
 
 
+@settings(max_examples=60)
 @given(EXCHANGES, SYSTEM, WORDS, st.integers(0, 100_000))
 @example([], None, "hi", 4)
 def test_what_was_counted_is_never_estimated_lower_for_the_same_request(
@@ -127,6 +129,7 @@ def test_no_text_is_in_a_repr() -> None:
 # -- as a file -------------------------------------------------------------------------------------------------------
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(TEXT, WORDS, st.booleans())), SYSTEM, TEXT)
 def test_a_conversation_survives_its_file(
     exchanges: list[tuple[str, str, bool]], system: str | None, model: str
