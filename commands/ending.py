@@ -43,7 +43,7 @@ def run_command_line(args: list[str], started_s: float) -> int:
         return _exit_code_of(error)
 
 
-_PACKAGES = {"click", "httpx2", "msgspec", "openai", "pydantic", "rich"}
+_PACKAGES = {"click", "httpx2", "msgspec", "openai", "prompt_toolkit", "pydantic", "rich"}
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 _OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 
