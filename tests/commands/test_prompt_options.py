@@ -151,7 +151,7 @@ def test_files_go_with_the_next_prompt_of_a_chat(ask: Ask, tmp_path: Path) -> No
         chat = Chats(ask.monkeypatch, ask.capfd)
         said = chat("--base-url", server.base_url, "-m", "m", lines=[*attached, *dropped]).err.splitlines()
         first, second, third, again = [request.json["messages"][-1]["content"] for request in server.requests]
-    assert first.index("alpha") < first.index('"b.txt">') < first.index("beta") < first.index("First")
+    assert first.index("alpha") < first.index('"b.txt"') < first.index("beta") < first.index("First")
     assert (second, third, again) == ("Second", "Third", "Second")
     assert "with the next prompt: 'a.txt' (22 characters), 'b.txt' (5 characters)" in said
     assert "error: the file 'nowhere.txt' does not exist" in said

@@ -89,9 +89,7 @@ def test_files_stand_first_then_piped_text_then_the_prompt(notes: str, tmp_path:
     other = tmp_path / "b.txt"
     other.write_text("gamma")
     prompt = prompt_of("ask", piped=b"delta\n", files=[notes, str(other)])
-    assert in_order(
-        prompt, '"notes.txt">', "alpha\r\nbeta\n", '"b.txt">', "gamma", '"standard input">', "delta\n", "ask"
-    )
+    assert in_order(prompt, '"notes.txt"', "alpha\r\nbeta\n", '"b.txt"', "gamma", '"standard input"', "delta\n", "ask")
     assert [part.name for part in prompt.parts] == ["notes.txt", "b.txt", "standard input"]
     assert prompt.notice == ""
     # Piped text that nothing follows is what is asked.
@@ -102,7 +100,7 @@ def test_files_stand_first_then_piped_text_then_the_prompt(notes: str, tmp_path:
 
 def test_standard_input_can_be_one_of_the_files(notes: str) -> None:
     prompt = prompt_of("ask", piped=b"piped\n", files=["-", notes])
-    assert in_order(prompt, '"standard input">', "piped\n", '"notes.txt">', "ask")
+    assert in_order(prompt, '"standard input"', "piped\n", '"notes.txt"', "ask")
     assert prompt_of("ask", piped=b"piped\n", files=["/dev/stdin"]).parts[0].name == "standard input"
 
 
