@@ -38,7 +38,7 @@ Source = Literal["flag", "environment", "profile", "target", "file"]
 
 _RANKS: dict[str, int] = {"flag": 5, "environment": 4, "profile": 3, "target": 2, "file": 1}
 
-RESERVED_NAMES = ("KAYGRAPH_CACHE_DIR", "KAYGRAPH_CONFIG", "KAYGRAPH_DEBUG", "KAYGRAPH_STATE_DIR")
+RESERVED_NAMES = ("KAYGRAPH_TEMPLATES", "KAYGRAPH_CACHE_DIR", "KAYGRAPH_CONFIG", "KAYGRAPH_DEBUG", "KAYGRAPH_STATE_DIR")
 """Environment variables that other parts of the program read."""
 
 PREFIX = "KAYGRAPH_"
