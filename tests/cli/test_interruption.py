@@ -168,6 +168,7 @@ class Finder:
 
 sys.meta_path.insert(0, Finder())
 sys.argv = sys.argv[1:]
+sys.path.insert(0, os.path.dirname(sys.argv[0]))  # as for a file that is typed
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
