@@ -108,6 +108,24 @@ def test_a_growing_paragraph_is_the_end_of_the_one_it_becomes(
         assert looks(live) == looks(Painter("color").rows(block, width)[-12:])
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("abcdefghij klmnopqrst " * 8, id="rows that are full to the last column"),
+        pytest.param(f"start **{'bold words ' * 16}end** and on " + "words " * 20, id="what waits for many rows"),
+        pytest.param(f"a **{'quitelongwords_ ' * 6}b** and more", id="what waits behind the first word"),
+        pytest.param(f"see [a link of {'many words ' * 8}](http://x.y) and on", id="a link that waits"),
+        pytest.param("`" + "code " * 30 + "` and on", id="code that waits"),
+    ],
+)
+def test_a_growing_paragraph_is_right_in_every_frame(text: str) -> None:
+    painter = Painter("color")
+    painter.preview(Block("item", "another paragraph of many rows " * 5, marker="1."), 24, 12)  # what it knew before
+    for end in range(1, len(text) + 1, 7):
+        block = Block("item", text[:end], marker="1.")
+        assert looks(painter.preview(block, 24, 12)) == looks(Painter("color").rows(block, 24)[-12:])
+
+
 @pytest.mark.parametrize("line", ["<div>**a**</div>", "===", "---"])
 def test_a_line_that_makes_something_else_of_a_paragraph_is_seen_at_once(line: str) -> None:
     painter, words = Painter("color"), "some **words** in it " * 8

@@ -8,6 +8,7 @@ and stay as they are until a wider cell changes the widths.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import dropwhile
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE, Box
@@ -112,10 +113,15 @@ class GrowingTable:
         while texts and not any(cell.plain.strip() for cell in texts[-1]):
             texts.pop()  # empty rows at the end are not shown
         first = 0 if newest is None else len(texts) - newest
-        table = [] if first > 0 else self._head_rows()
+        empty = self._row([])
+        table: list[Row] = []
+        if first <= 0:
+            table.extend(dropwhile(lambda row: row == empty, self._head_rows()))
         for index in range(max(0, first), len(texts)):
             table += self._laid_row(index, texts[index])
-        return self._without_empty_ends(table)
+        while table and table[-1] == empty:
+            table.pop()
+        return table
 
     def _laid_row(self, index: int, cells: Sequence[Text]) -> list[Row]:
         if index >= len(self._laid):  # the one that still grows
@@ -140,10 +146,10 @@ class GrowingTable:
         return self._cells(self._above + line, rows=2) if self._headings else None
 
     def _cells(self, text: str, *, rows: int) -> list[Text] | None:
-        """The cells of the last row, if *text* is a table of so many *rows* and nothing else."""
+        """The cells of the last of so many *rows*; None if *text* has not so many of a table."""
         tokens = self._reader.blocks(text)
         starts = [index for index, token in enumerate(tokens) if token.type == "tr_open"]
-        if len(starts) != rows or tokens[-1].type != "table_close":
+        if len(starts) != rows:
             return None
         cells: list[Text] = []
         for index in range(starts[-1], len(tokens)):
@@ -207,15 +213,6 @@ class GrowingTable:
                 line.append(Segment(" " * missing, style))
             lines.append(line)
         return lines or [[Segment(" " * width, style)]]
-
-    def _without_empty_ends(self, rows: list[Row]) -> list[Row]:
-        empty = self._row([])
-        start, end = 0, len(rows)
-        while start < end and rows[start] == empty:
-            start += 1
-        while start < end and rows[end - 1] == empty:
-            end -= 1
-        return rows[start:end]
 
 
 def _justification(token: Token) -> JustifyMethod:
