@@ -46,7 +46,7 @@ DEFINITIONS: dict[str, str] = {
     "interruptions": "times the upstream failed after the stream had begun",
     "retries": "attempts announced after a failure",
     "resumes": "times the answer went on after an interruption",
-    "gap_s": "per resume (the first 256), the seconds without text",
+    "gap_s": "per resume (the first 256), the seconds from the failure to the resume",
     "fallbacks": "changes to another target",
     "breaker_changes": "changes of state of the circuit breakers of the targets that were asked",
     "redactions": "replacements shown instead of hidden text",
