@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import fcntl
-import io
 import itertools
 import os
 import platform
@@ -94,38 +93,34 @@ class Check(Exception):
 
 
 @contextmanager
-def collected() -> Iterator[tuple[int, Callable[[], bytes]]]:
-    """The writing end of a pipe, and what came out of it once it is closed."""
-    read_end, write_end = os.pipe()
-    with tempfile.TemporaryFile() as file:
-        reader = subprocess.Popen(["cat"], stdin=read_end, stdout=file)
+def reader_of(read_end: int, write_end: int) -> Iterator[tuple[int, Callable[[], bytes]]]:
+    """The writing end, and what was written to it, which ends the writing.
+
+    Another process reads, so that what a pipe's reader or a terminal does is not counted as ours.
+    """
+    with tempfile.TemporaryFile() as file, ExitStack() as writing:
+        # A terminal that hangs up is an error for who reads it.
+        reader = subprocess.Popen(["cat"], stdin=read_end, stdout=file, stderr=subprocess.DEVNULL)
         os.close(read_end)
-        try:
-            yield write_end, lambda: _contents(reader, file)
-        finally:
-            reader.wait()
+        writing.callback(reader.wait)
+        writing.callback(os.close, write_end)
+
+        def contents() -> bytes:
+            writing.close()
+            file.seek(0)
+            return file.read()
+
+        yield write_end, contents
 
 
 @contextmanager
 def terminal(columns: int, rows: int) -> Iterator[tuple[int, Callable[[], bytes]]]:
-    """The program's side of a pseudo-terminal, and what it was sent, once it is closed."""
+    """The program's side of a pseudo-terminal, and what it was sent."""
     master, slave = os.openpty()
     tty.setraw(slave)
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    with tempfile.TemporaryFile() as file:
-        # Another process, so that what a terminal does is not counted as ours. It ends with an error: the hang-up.
-        reader = subprocess.Popen(["cat"], stdin=master, stdout=file, stderr=subprocess.DEVNULL)
-        os.close(master)
-        try:
-            yield slave, lambda: _contents(reader, file)
-        finally:
-            reader.wait()
-
-
-def _contents(reader: subprocess.Popen[bytes], file: io.BufferedRandom) -> bytes:
-    reader.wait()
-    file.seek(0)
-    return file.read()
+    with reader_of(master, slave) as opened:
+        yield opened
 
 
 def deltas(pieces: Sequence[str]) -> list[TextDelta]:
@@ -192,10 +187,7 @@ class Drawn:
         with opened_loop() as loop:
             bare_s = streamed(loop, self._context(loop)[0], self.events, lambda: None)
         with opened_loop() as loop, terminal(*self.size) as (fd, sent):
-            try:
-                drawn_s = self._drawn(loop, fd)
-            finally:
-                os.close(fd)
+            drawn_s = self._drawn(loop, fd)
             self._look(sent())
         self.us.append((drawn_s - bare_s) / self.count * 1e6)
         self.longest_ms.append(loop.longest_s * 1e3)
@@ -297,19 +289,18 @@ class Plain:
             sink.close()
             out.write(self._end)
             out.close()
-            for fd, written in ((sink_fd, by_sink), (bare_fd, by_bare)):
-                os.close(fd)
-                if written() not in (None, self._expected):
-                    raise Check(f"{self.name}: other bytes than the answer")
+            if not {by_sink(), by_bare()} <= {None, self._expected}:
+                raise Check(f"{self.name}: other bytes than the answer")
         self.rows.append(((sink_s - idle_s) / LONG * 1e6, (bare_s - idle_s) / LONG * 1e6))
 
     @contextmanager
     def _target(self) -> Iterator[tuple[int, Callable[[], bytes | None]]]:
         if self.name == "pipe":
-            with collected() as target:
-                yield target
+            with reader_of(*os.pipe()) as opened:
+                yield opened
         else:
-            yield os.open(os.devnull, os.O_WRONLY), lambda: None
+            with open(os.devnull, "wb") as null:
+                yield null.fileno(), lambda: None
 
     async def _timed(self, *handlers: Callable[[Event, float], None]) -> list[float]:
         """CPU seconds of each of *handlers* with the same events, in turns of some reads each."""
