@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import platform
 import sys
 from collections.abc import Callable
@@ -75,9 +76,10 @@ def _recorder() -> None:
 
 
 def _sink() -> None:
-    sink = PlainSink(FdWriter(-1, lambda error: None))
-    for word in WORDS:
-        sink.handle(TextDelta(word), 0.0)
+    with open(os.devnull, "wb", buffering=0) as file:
+        sink = PlainSink(FdWriter(file.fileno()))
+        for word in WORDS:
+            sink.handle(TextDelta(word), 0.0)
 
 
 class _Source:

@@ -21,7 +21,6 @@ from utils.errors import AppError, Cancelled, OutputClosed, Stopped, Terminated
 from utils.run_report import RunReport, failed_report
 from utils.session import Session
 from utils.settings import load
-from utils.templates import VARIABLE
 
 if TYPE_CHECKING:
     from utils.conversation import Conversation, Window
@@ -87,7 +86,7 @@ class _Run:
     def _load(self) -> tuple[Loaded, Filled | None]:
         options = self._options
         config_file = Path(options["config"]) if options["config"] else None
-        if options["template"] is None and not options["template_parameters"] and VARIABLE not in os.environ:
+        if options["template"] is None and not options["template_parameters"]:
             return load(flags_of(options), environ=os.environ, config_file=config_file), None
         from commands.templated import load_with_template
 

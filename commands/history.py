@@ -149,27 +149,17 @@ def prune(*, older_than: float | None, keep: int | None) -> None:
 def find_record(run: str) -> Any:
     """The record of the run whose id begins with *run*, or of the newest (`last`). Raises UsageProblem."""
     from utils.errors import UsageProblem
-    from utils.history import RunFilter
 
     with _history() as history:
-        if run == "last":
-            newest = history.rows(RunFilter(limit=None))
-            ended = (row.run_id for row in newest if row.ended_at is not None)
-            run = next(ended, newest[0].run_id if newest else run)
-        record = history.record(run) if run else None
-        unfinished = (row for row in history.rows(RunFilter(limit=None)) if run and row.run_id.startswith(run))
-        is_running = next(unfinished, None) if record is None else None
+        row = history.find(run)
+        record = None if row is None else history.record(row.run_id)
         _check(history)
-    if record is None and is_running is not None:
-        raise UsageProblem(
-            f"the run {is_running.run_id} is {is_running.status}: it has left no figures",
-            hint="name another one; `python main.py history list` shows what there is",
-        )
-    if record is None:
-        raise UsageProblem(
-            f"there is no finished run {run!r} in the history", hint="`python main.py history list` shows what there is"
-        )
-    return record
+    if record is not None:
+        return record
+    hint = "`python main.py history list` shows what there is"
+    if row is None:
+        raise UsageProblem(f"there is no run {run!r} in the history", hint=hint)
+    raise UsageProblem(f"the run {row.run_id} is {row.status}: it has left no figures", hint=hint)
 
 
 def _history() -> History:
@@ -196,8 +186,8 @@ def _check(history: History) -> None:
     from utils.errors import ConfigError
 
     if warning := history.take_warning():
-        hint = "move it away, or set KAYGRAPH_STATE_DIR" if "now" not in warning else "that copy may hold kept texts"
-        raise ConfigError(warning.partition("; this run")[0], hint=hint)
+        hint = "`history prune` removes what was put aside; KAYGRAPH_STATE_DIR names another directory"
+        raise ConfigError(warning.removesuffix("; this run is not recorded"), hint=hint)
 
 
 def _width() -> int | None:

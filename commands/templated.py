@@ -11,14 +11,12 @@ from utils.errors import ConfigError, UsageProblem
 from utils.run_context import EMBEDDED
 from utils.settings import Loaded, Settings, load
 from utils.settings_sources import from_flags
-from utils.templates import VARIABLE, Filled, Template, load_template, parameter_values
+from utils.templates import Filled, Template, load_template, parameter_values
 
 __all__ = ["load_with_template"]
 
 _OVERRULES: Mapping[str, tuple[str, ...]] = {
-    "gguf": ("base_url", "model"),
-    "base_url": ("gguf",),
-    "model": ("gguf",),
+    "gguf": ("model",),
     "fallback": ("fallback_to_embedded",),
     "guard": ("guardrails",),
     "failure_plan": ("simulate_failures",),
@@ -42,18 +40,16 @@ def load_with_template(
     Raises as `settings.load` and `utils.templates` do; what is wrong with a setting of the template is said of it, as a
     ConfigError.
     """
-    # The settings would not know it.
-    others = {name: value for name, value in environ.items() if name != VARIABLE}
     if template is None:
         if parameters:
             raise UsageProblem("--param has no template to fill", hint="add -t NAME")
-        return load(flags, environ=others, config_file=config_file), None
+        return load(flags, environ=environ, config_file=config_file), None
     values = parameter_values(parameters)
     found = load_template(template, environ=environ, known=tuple(Settings.model_fields))
     filled = found.filled(values)
     added = _not_overruled(filled.settings, {name: v for name, v in flags.items() if v is not None and v != ()})
     try:
-        loaded = load({**flags, **added}, environ=others, config_file=config_file)
+        loaded = load({**flags, **added}, environ=environ, config_file=config_file)
     except UsageProblem as error:
         raise _of_template(error, found, added) from None
     # "flag" is how near it is to the run.

@@ -222,6 +222,19 @@ class History:
         rows = self._file.attempt(work, nothing, creates=False)
         return rows if which.status != "interrupted" else [row for row in rows if row.status == "interrupted"]
 
+    def find(self, run: str) -> HistoryRow | None:
+        """The newest run whose id begins with *run*; for `last` the newest that has ended, or else that has begun."""
+
+        def work(connection: sqlite3.Connection) -> HistoryRow | None:
+            found = connection.execute(
+                f"SELECT {_COLUMNS} FROM runs WHERE ?1 = 'last' OR substr(run_id, 1, length(?1)) = ?1 "  # noqa: S608
+                "ORDER BY ?1 = 'last' AND ended_at IS NULL, started_at DESC, id DESC LIMIT 1",
+                (run,),
+            ).fetchone()
+            return None if found is None else _row(found, dict(self._metrics(connection, found[0])))
+
+        return self._file.attempt(work, None, creates=False) if run else None
+
     def record(self, run: str) -> RunRecord | None:
         """The record of the run whose id begins with *run*, with its texts if they were kept; None if there is none."""
 

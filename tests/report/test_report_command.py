@@ -50,7 +50,7 @@ def test_a_run_that_is_not_there_is_a_usage_error_with_the_way_out(
     assert main.main(["report", "ffff"]) == 2
     out, err = capfd.readouterr()
     assert out == ""
-    assert "no finished run 'ffff'" in err
+    assert "there is no run 'ffff'" in err
     assert "hint: `python main.py history list`" in err
 
 

