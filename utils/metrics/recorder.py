@@ -6,7 +6,7 @@ the text, looking for loops and everything statistical happens per 50 chunks or 
 What is measured is what the reader sees: the events come from behind the guards, so a character that a guard held
 back counts when it is released.
 
-Memory besides the text itself is bounded: the first 131,072 gaps and logprobs (5 MB; answers of 128 k tokens stay
+Memory besides the text itself is bounded: the first 131,072 gaps and logprobs (6 MB; answers of 128 k tokens stay
 exact, later ones are counted as left out), the newest 1,024 chunk instants, the first and the newest 512 events.
 """
 
@@ -186,17 +186,17 @@ class Recorder:
                 self._gaps.append(gap)
         self._last_delta_s = self._last_text_s = now
         self._state = "streaming"
-        if self._chunks < MAX_SAMPLES:
-            self._starts.append(self._transcript.chars)
-        self._chunks += 1
-        tokens = event.tokens
+        transcript, tokens, chunks = self._transcript, event.tokens, self._chunks
+        if chunks < MAX_SAMPLES:
+            self._starts.append(transcript.chars)
+        self._chunks = chunks + 1
         self._recent.at.append(now)
         self._recent.tokens.append(tokens)
         if tokens:
             self._chunks_with_logprobs += 1
-            start = self._transcript.chars
+            start = transcript.chars
             self._confidence.add(tokens, start, start + len(event.text))
-        self._transcript.append(event.text)
+        transcript.append(event.text)
 
     def _show_replacement(self, replacement: str, now: float) -> None:
         if not replacement:

@@ -33,8 +33,9 @@ class Transcript:
     def append(self, text: str) -> None:
         """Add a chunk of *text*."""
         self.chars += len(text)
-        self._pending.append(text)
-        if len(self._pending) >= CHECK_EVERY_CHUNKS:
+        pending = self._pending
+        pending.append(text)
+        if len(pending) >= CHECK_EVERY_CHUNKS:
             self.check()
 
     def check(self) -> None:

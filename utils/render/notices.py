@@ -8,7 +8,18 @@ from typing import Any, Literal
 
 from utils.code_block import CodeBlock
 from utils.errors import AppError, Cancelled, OutputClosed, Stopped, ValidationFailed
-from utils.events import Adapted, Blocked, BreakerChanged, Event, FellBack, Flagged, Interrupted, Resumed, Retrying
+from utils.events import (
+    Adapted,
+    Blocked,
+    BreakerChanged,
+    Event,
+    FellBack,
+    Flagged,
+    Interrupted,
+    Resumed,
+    Retrying,
+    TextDelta,
+)
 from utils.render.figures import counted
 from utils.render.harmless import one_line
 from utils.render.wrapping import wrapped
@@ -66,6 +77,8 @@ class NoticeSink:
     def handle(self, event: Event, now: float) -> None:
         """Print the line of *event* if it has one; `Flagged` is only counted until `finish`."""
         match event:
+            case TextDelta():  # nearly every event: first, so that no other pattern is tried
+                pass
             case Retrying(attempt=attempt, cause=ValidationFailed() as cause):
                 self._note(f"asked again (attempt {attempt}){self._why(cause)}")
             case Retrying(attempt=attempt, delay_s=delay_s, cause=cause):
