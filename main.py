@@ -15,6 +15,7 @@ if __name__ == "__main__":
 try:
     from commands.cli import COMMANDS, cli
     from commands.ending import run_command_line
+    from utils.cheaper_openai import make_import_cheaper
 except ModuleNotFoundError as error:  # pragma: no cover - needs a Python without the packages
     use_own_environment(error)
     raise
@@ -28,4 +29,5 @@ def main(args: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    make_import_cheaper()
     sys.exit(main())

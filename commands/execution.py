@@ -24,6 +24,7 @@ from utils.settings import load
 
 if TYPE_CHECKING:
     from utils.conversation import Conversation, Window
+    from utils.embedded_model.server import EmbeddedServer
     from utils.settings import Loaded
     from utils.templates import Filled
 
@@ -41,8 +42,13 @@ _SETTING_NAMES = {
 }
 
 
-def execute(options: Mapping[str, Any], *, started_s: float | None) -> int:
-    """Run the flow once with the options of `run`; returns the exit code. Raises AppError if no run came about."""
+def execute(
+    options: Mapping[str, Any], *, started_s: float | None, started_model: EmbeddedServer | None = None
+) -> int:
+    """Run the flow once with the options of `run`; returns the exit code. Raises AppError if no run came about.
+
+    *started_model*: see `commands.early_model`; it is stopped here.
+    """
     # Now rather than after standard input was read: main.py may start the program again.
     require_packages()
     # Without it the interpreter searches all that the libraries made for cycles, up to half a second on a busy machine,
@@ -50,7 +56,7 @@ def execute(options: Mapping[str, Any], *, started_s: float | None) -> int:
     atexit.register(gc.freeze)
     started_s = monotonic() if started_s is None else started_s
     try:
-        return _Run(options, started_s).execute()
+        return _Run(options, started_s, started_model).execute()
     except (AppError, KeyboardInterrupt, SystemExit) as raised:
         if options["mode"] is None:
             raise
@@ -58,6 +64,9 @@ def execute(options: Mapping[str, Any], *, started_s: float | None) -> int:
         error = raised if isinstance(raised, AppError) else _stopped_by(raised)
         _print_report(options, failed_report(error, model_requested=options["model"] or ""), started_s)
         return error.exit_code
+    finally:
+        if started_model is not None:
+            started_model.stop()
 
 
 def _stopped_by(raised: BaseException) -> Stopped:
@@ -68,8 +77,9 @@ def _stopped_by(raised: BaseException) -> Stopped:
 class _Run:
     """The parts of one run, in the order in which they come to be."""
 
-    def __init__(self, options: Mapping[str, Any], started_s: float) -> None:
+    def __init__(self, options: Mapping[str, Any], started_s: float, started_model: EmbeddedServer | None) -> None:
         self._options = options
+        self._started_model = started_model
         self._started_s = started_s
         loaded, template = self._load()
         self._loaded, self._settings = loaded, loaded.settings
@@ -106,7 +116,12 @@ class _Run:
 
         with ExitStack() as stack:
             progress = stack.enter_context(FetchProgressBar())
-            session = Session(self._loaded, allow_secrets=bool(self._options["allow_secrets"]), progress=progress)
+            session = Session(
+                self._loaded,
+                allow_secrets=bool(self._options["allow_secrets"]),
+                progress=progress,
+                started_model=self._started_model,
+            )
             stack.callback(session.kill)
             session.start_early()
             prompt = self._read_prompt(session)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from utils.chain import TargetChain
     from utils.embedded_model.backend import EmbeddedBackend
     from utils.embedded_model.fetch import ProgressCallback
+    from utils.embedded_model.server import EmbeddedServer
     from utils.failure_simulator import FailurePlan
     from utils.openai_stream import OpenAIBackend
     from utils.resilience.resilient_stream import Opener
@@ -33,7 +34,8 @@ class Session:
     """Made from settings; raises AppError for what cannot be used. `kill` or `aclose` ends what it started.
 
     *progress* is told about a fetch of the embedded model, in a worker thread. *other_keys*: keys of the user that are
-    not sent to anybody here, and secrets all the same.
+    not sent to anybody here, and secrets all the same. *started_model*: the pinned model's process, if it was started
+    before anybody knew whether it would be asked; `start_early` takes it over.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Session:
         progress: ProgressCallback | None = None,
         uses_aiohttp: bool = False,
         other_keys: tuple[str, ...] = (),
+        started_model: EmbeddedServer | None = None,
     ) -> None:
         self.loaded = loaded
         self.settings: Settings = loaded.settings
@@ -58,6 +61,7 @@ class Session:
         self._progress = progress
         self._uses_aiohttp = uses_aiohttp
         self._other_keys = other_keys
+        self._started_model = started_model
         self._embedded: dict[Target, EmbeddedBackend] = {}
         self._judge: OpenAIBackend | None = None
         self._chain: TargetChain | None = None
@@ -84,6 +88,9 @@ class Session:
         """Start the embedded model's process if that is asked first, so that it loads while we do other things."""
         if self.choice.target.is_embedded:
             self._embedded_backend(self.choice.target).start_early()
+        elif self._started_model is not None:
+            self._started_model.stop()
+            self._started_model = None
 
     def opener(self, prompt: str | None = None) -> Opener:
         """Opens the answers of all runs of this session. To be called once, in the event loop that they run in.
@@ -154,6 +161,7 @@ class Session:
                 connect_timeout_s=self.settings.connect_timeout_s,
                 wrap_transport=self._faulty if self.settings.simulate_failures else None,
                 progress=self._progress,
+                started=self._started_model if self._ggufs[target] is None else None,
             )
         return self._embedded[target]
 

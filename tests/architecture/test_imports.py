@@ -187,7 +187,10 @@ def only_a_lock(path: Path) -> bool:
     return name_of(path) in LOCKED and threading == ["from threading import Lock"]
 
 
-BEFORE_A_COMMAND = ("main.py", "commands/startup.py", "commands/cli.py", "commands/ending.py", "utils/version.py")
+BEFORE_A_COMMAND = (
+    *("main.py", "commands/startup.py", "commands/cli.py", "commands/ending.py"),
+    *("utils/version.py", "utils/cheaper_openai.py"),
+)
 
 
 def test_only_click_is_imported_before_a_command_is_known() -> None:

@@ -36,7 +36,8 @@ class EmbeddedBackend:
     """Opens answers of the embedded model. `start_early` spawns the child before the heavy imports, if it can.
 
     *gguf* is the user's own model file; without it the pinned model is used, and fetched if it is missing.
-    *progress* is told about a fetch, in a worker thread. Stop the child with `aclose` (or `kill` from anywhere).
+    *progress* is told about a fetch, in a worker thread. *started*: the child, if somebody has spawned it already, with
+    a key and for the same file. Stop the child with `aclose` (or `kill` from anywhere).
     """
 
     def __init__(
@@ -46,14 +47,15 @@ class EmbeddedBackend:
         connect_timeout_s: float = 10.0,
         wrap_transport: TransportWrapper | None = None,
         progress: ProgressCallback | None = None,
+        started: EmbeddedServer | None = None,
     ) -> None:
         self._gguf = gguf
         self._connect_timeout_s = connect_timeout_s
         self._wrap_transport = wrap_transport
         self._progress = progress
         # Keeps other users of the machine out of the loopback port.
-        self._key = secrets.token_urlsafe(24)
-        self._server: EmbeddedServer | None = None
+        self._key = (started and started.api_key) or secrets.token_urlsafe(24)
+        self._server = started
         self._http: OpenAIBackend | None = None
         self._making_ready: asyncio.Lock | None = None
         """Several runs may need the server at once; one of them starts it."""
@@ -61,7 +63,8 @@ class EmbeddedBackend:
 
     def start_early(self) -> None:
         """Spawn the child if its file is there; returns at once. Raises AppError."""
-        self._server = start_early(self._gguf, api_key=self._key)
+        if self._server is None:
+            self._server = start_early(self._gguf, api_key=self._key)
 
     def kill(self) -> None:
         """End the child, synchronously; idempotent."""
