@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import click
@@ -44,10 +43,6 @@ def command(**options: Any) -> int:
       python main.py --simulate-failures --enable-guardrails
       python main.py --json --temperature 0 "Say hi" | jq .metrics.ttft_s
     """
-    # Before the imports of the run: the model loads while they do.
-    from commands.early_model import started_if_likely
-
-    started_model = started_if_likely(options, os.environ)
     from commands.execution import execute
 
-    return execute(options, started_s=click.get_current_context().obj, started_model=started_model)
+    return execute(options, started_s=click.get_current_context().obj)

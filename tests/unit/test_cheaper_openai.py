@@ -69,7 +69,8 @@ def test_threads_that_ask_at_once_all_get_an_answer() -> None:
         "import threading\nsys.setswitchinterval(1e-6)\ngate = threading.Barrier(8)\nfound = []\n"
         "def ask():\n    gate.wait()\n    found.append(openai.types.Completion.__name__)\n"
         "threads = [threading.Thread(target=ask) for _ in range(8)]\n"
-        "[thread.start() for thread in threads]; [thread.join() for thread in threads]\nprint(found.count("Completion"))"
+        "[thread.start() for thread in threads]; [thread.join() for thread in threads]\n"
+        "print(found.count('Completion'))"
     )
     assert python(START + code) == "8"
 

@@ -542,7 +542,7 @@ def test_a_grammar_that_cannot_be_used_is_a_configuration_error(grammar: str, tm
 def test_the_library_is_imported_only_by_those_who_use_it() -> None:
     code = (
         "import sys\n"
-        "import flow, commands.execution\n"
+        "import flow, commands.one_run\n"
         "import utils.validation.structured, utils.validation.retrying\n"
         "from utils.validation.plan import plan_of\n"
         "plan_of(specs=['max-chars=5'])\n"
