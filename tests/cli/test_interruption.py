@@ -21,6 +21,7 @@ from tests.support.paced_server import PacedServer
 from tests.support.scripted_server import ScriptedServer, WaitForClientClose, wait_until
 from tests.support.terminal import CTRL_C, MAIN, Program, clean_environment
 from utils.embedded_model.server import EmbeddedServer
+from utils.embedded_model.spec import PINNED
 
 LONG = ("--max-tokens", "500", "--temperature", "0", "Write a very long story about a lighthouse keeper.")
 AT_ONCE_S = 2.0
@@ -122,10 +123,20 @@ def test_a_stop_before_the_first_token_ends_the_wait_for_a_silent_server(cli: Co
         assert (report["outcome"], report["exit_code"]) == ("cancelled", exit_code)
 
 
+def own_file(cli: CommandLine) -> tuple[str, str]:
+    """Options under which the model's process is started after the settings are read and right before the prompt is,
+    instead of before everything.
+    """
+    return "--gguf", str(cli.cache / PINNED.file_name)
+
+
 @pytest.mark.parametrize("mode", ["text", "json"])
-def test_ctrl_c_while_the_embedded_model_starts_leaves_nothing_behind(cli: CommandLine, mode: str) -> None:
+@pytest.mark.parametrize("is_early", [True, False])
+def test_ctrl_c_while_the_embedded_model_starts_leaves_nothing_behind(
+    cli: CommandLine, mode: str, is_early: bool
+) -> None:
     args = () if mode == "text" else (f"--{mode}",)
-    with cli.start(*args, *LONG, stdin="tty") as program:
+    with cli.start(*args, *(() if is_early else own_file(cli)), *LONG, stdin="tty") as program:
         child = embedded_child(program)
         program.type(CTRL_C)
         result = program.wait()
@@ -145,7 +156,7 @@ def test_ctrl_c_while_the_embedded_model_starts_leaves_nothing_behind(cli: Comma
 def test_a_stop_while_standard_input_is_awaited_leaves_nothing_behind(
     cli: CommandLine, number: signal.Signals, exit_codes: tuple[int, ...]
 ) -> None:
-    with cli.start("-", stdin="silent-pipe") as program:
+    with cli.start("-", *own_file(cli), stdin="silent-pipe") as program:
         child = embedded_child(program)
         program.send_signal(number)
         result = program.wait()
