@@ -100,7 +100,7 @@ class ChatLoop:
             kept_in=None if directory is None else directory / "chat_input",
             cleaned=self._cleaned,
         )
-        note(*self._session.loaded.warnings, quiet=self._quiet)
+        note(*self._session.loaded.warnings, reader.notice, quiet=self._quiet)
         if reader.is_interactive:
             self._welcome(guarded)
         with self._signals.handled(with_ctrl_c=reader.is_interactive):

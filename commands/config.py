@@ -74,7 +74,7 @@ def init(config: str | None, force: bool) -> None:
       python main.py config init --config ./project.toml
     """
     from utils.errors import ConfigError
-    from utils.settings import config_path
+    from utils.settings_file import config_path
     from utils.settings_template import write_template
 
     path, _ = config_path(os.environ, None if config is None else Path(config))

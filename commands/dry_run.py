@@ -21,6 +21,8 @@ from utils.vocabularies import tokenizer_for
 
 __all__ = ["DryRun"]
 
+_REFUSED_CHARS = 2_000
+
 
 class DryRun:
     """What a run with *request* in *session* would send to its first target, as far as that can be known here."""
@@ -33,6 +35,7 @@ class DryRun:
         request = request.with_parameters(request.parameters.filled(parameters(session.settings, target=target)))
         self._request = for_embedded(request) if target.is_embedded else request
         self._masked = 0
+        self._is_cut = verdict.rejection is not None
         self._body = self._without_secrets(chat_body(self._request, target.model or None))
 
     @property
@@ -104,13 +107,20 @@ class DryRun:
             case str():
                 text, count = masked(value, self._session.guards.prompt.secrets)
                 self._masked += count
-                return text
+                return _cut(text) if self._is_cut else text
             case Mapping():
                 return {name: self._without_secrets(item) for name, item in value.items()}
             case list() | tuple():
                 return [self._without_secrets(item) for item in value]
             case _:
                 return value
+
+
+def _cut(text: str) -> str:
+    """What is shown of a long text that will not be sent."""
+    if len(text) <= _REFUSED_CHARS:
+        return text
+    return f"{text[:_REFUSED_CHARS]}... ({len(text) - _REFUSED_CHARS:,} more characters)"
 
 
 def _token_line(tokens: Mapping[str, int | None]) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from commands.execution import flags_of, run_loop
 from commands.prompt_input import DEMO_PROMPT, GUARDED_DEMO_PROMPT, PromptText, read_prompt
 from utils.clock import monotonic
-from utils.errors import OutputClosed
+from utils.errors import OutputClosed, UsageProblem
 from utils.run_report import RunReport
 from utils.session import Session
 from utils.settings import load
@@ -68,6 +68,7 @@ class OneRun:
         if self._options["dry_run"]:
             session = Session(self._loaded, allow_secrets=bool(self._options["allow_secrets"]))
             return self._dry_run(session, self._read_prompt(session))
+        _check_place(self._options["report_file"])
         from utils.render.fetch_progress import FetchProgressBar
 
         with ExitStack() as stack:
@@ -191,3 +192,21 @@ class OneRun:
         if plan.injected < plan.planned:
             missing = plan.planned - plan.injected
             note(f"the answer ended before {missing} of the planned failures could happen", quiet=quiet)
+
+
+def _check_place(report_file: str | None) -> None:
+    """Refuse a report that cannot be written before the answer is paid for; what goes wrong later is a note."""
+    if report_file is None:
+        return
+    directory = os.path.dirname(os.path.abspath(report_file))
+    if os.path.isdir(report_file):
+        reason = "it is a directory"
+    elif not os.path.isdir(directory):
+        reason = f"there is no directory {directory!r}"
+    elif not os.access(report_file if os.path.exists(report_file) else directory, os.W_OK):
+        reason = "permission denied"
+    else:
+        return
+    raise UsageProblem(
+        f"the report {report_file!r} cannot be written: {reason}", hint="name another file with --report"
+    )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
+from commands import completing
 
 __all__ = [
     "CONFIGURATION",
@@ -45,7 +44,9 @@ class SectionedCommand(click.Command):
         rows: dict[str, list[tuple[str, str]]] = {section: [] for section in _SECTIONS}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None:
+            if record is not None and isinstance(parameter, click.Argument):
+                rows["Prompt"].append((record[0], "What to ask. Several words need quotes."))
+            elif record is not None:
                 rows[getattr(parameter, "section", "Configuration")].append(record)
         for section, records in rows.items():
             if records:
@@ -64,35 +65,9 @@ def options(*groups: Iterable[Callable[[F], F]]) -> Callable[[F], F]:
     return decorate
 
 
-def _files(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from click.shell_completion import CompletionItem
-
-    return [CompletionItem(incomplete, type="file")]
-
-
-def _packs(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from click.shell_completion import CompletionItem
-
-    from utils.guardrails.packs import BUILTIN
-
-    named = [CompletionItem(name) for name in BUILTIN if name.startswith(incomplete)]
-    return named or _files(ctx, parameter, incomplete)
-
-
-def _templates(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    import os
-
-    from click.shell_completion import CompletionItem
-
-    from utils.templates import template_names, templates_directory
-
-    names = template_names(templates_directory(os.environ))
-    return [CompletionItem(name) for name in names if name.startswith(incomplete)] or _files(ctx, parameter, incomplete)
-
-
 def _option(section: str, *args: Any, **kwargs: Any) -> Callable[[F], F]:
     if kwargs.get("metavar") == "FILE":
-        kwargs["shell_complete"] = _files
+        kwargs["shell_complete"] = completing.files
     return click.option(*args, cls=_Option, section=section, **kwargs)
 
 
@@ -117,7 +92,7 @@ PROMPT: tuple[Callable[[Any], Any], ...] = (
         "-t",
         "--template",
         metavar="NAME",
-        shell_complete=_templates,
+        shell_complete=completing.templates,
         help="Prompt and settings from the template NAME, or from a TOML file.",
     ),
     _option(
@@ -137,7 +112,12 @@ CONVERSATION: tuple[Callable[[Any], Any], ...] = (
 )
 MODEL: tuple[Callable[[Any], Any], ...] = (
     _option(
-        "Model", "-m", "--model", metavar="NAME", help="Model, or target of the settings file [what the target offers]."
+        "Model",
+        "-m",
+        "--model",
+        metavar="NAME",
+        shell_complete=completing.targets,
+        help="Model, or target of the settings file [what the target offers].",
     ),
     _option("Model", "--base-url", metavar="URL", help="OpenAI-compatible server [OPENAI_BASE_URL]."),
     _option("Model", "--api-key", metavar="KEY", help="Key of the server; better set OPENAI_API_KEY."),
@@ -147,6 +127,7 @@ MODEL: tuple[Callable[[Any], Any], ...] = (
         "--fallback",
         multiple=True,
         metavar="NAME",
+        shell_complete=completing.targets,
         help="Ask this one next if a target fails: a target, MODEL, URL, MODEL@URL or embedded. Repeatable.",
     ),
     _flag("Model", "--no-fallback", help="Fail instead of letting another target stand in."),
@@ -167,7 +148,7 @@ GUARDRAILS: tuple[Callable[[Any], Any], ...] = (
         "--guard",
         multiple=True,
         metavar="PACK",
-        shell_complete=_packs,
+        shell_complete=completing.packs,
         help="Guard with this rule pack: pii, secrets, profanity, injection, or a TOML file. Repeatable.",
     ),
     _option(
@@ -285,6 +266,10 @@ EXPORTS: tuple[Callable[[Any], Any], ...] = (
 CONFIGURATION: tuple[Callable[[Any], Any], ...] = (
     _option("Configuration", "--config", metavar="FILE", help="TOML file with settings."),
     _option(
-        "Configuration", "--profile", metavar="NAME", help="Use this profile of the settings file; none: no profile."
+        "Configuration",
+        "--profile",
+        metavar="NAME",
+        shell_complete=completing.profiles,
+        help="Use this profile of the settings file; none: no profile.",
     ),
 )

@@ -98,9 +98,10 @@ def list_rules(packs: tuple[str, ...], as_json: bool) -> None:
 
 @command.command("test", context_settings=_HELP)
 @click.argument("packs", nargs=-1, metavar="[PACK_OR_FILE]...")
+@click.option("--guard", "more", multiple=True, metavar="PACK_OR_FILE", help="The same, as `run` takes it. Repeatable.")
 @click.option("--text", metavar="TEXT", help="Guard TEXT and show what was found; - reads standard input.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def test_rules(packs: tuple[str, ...], text: str | None, as_json: bool) -> int:
+def test_rules(packs: tuple[str, ...], more: tuple[str, ...], text: str | None, as_json: bool) -> int:
     """Run the examples of every rule; or, with --text, the rules on a text.
 
     Examples run for all built-in packs unless you name some; a text is judged by the packs that guard an answer by
@@ -115,6 +116,7 @@ def test_rules(packs: tuple[str, ...], text: str | None, as_json: bool) -> int:
     Exit codes: 0 every example holds, or the text was judged (whatever was found); 2 usage; 4 an example failed;
     78 a pack cannot be used.
     """
+    packs = (*packs, *more)
     if text is not None:
         _judge(packs, _given(text), as_json=as_json)
         return 0

@@ -53,7 +53,7 @@ async def main() -> int:
     async with StreamingFlow(guardrails=True, max_tokens=120, after_guards=[Sentences(limit)]) as flow:
         report = await flow.run(PROMPT, on_text=lambda text: print(text, end="", flush=True))
     print()
-    print(f"{report.finish_reason}: {report.metrics['tokens']} tokens", file=sys.stderr)
+    print(f"finish_reason {report.finish_reason}, {report.metrics['chars']} characters", file=sys.stderr)
     return report.exit_code
 
 

@@ -7,7 +7,6 @@ in the file.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from utils import settings_sources as sources
 from utils.errors import AppError, ConfigError, UsageProblem
 from utils.run_context import Deadlines, Parameters, Target
 from utils.settings_checks import Problem, check, missing_files
-from utils.settings_file import TARGET_SETTINGS, SettingsFile, default_config_file, read_settings_file
+from utils.settings_file import TARGET_SETTINGS, SettingsFile, config_path, read_settings_file
 from utils.settings_model import MAX_SEED, Settings, validated
 from utils.settings_names import ADDRESS, Resolved, Sources
 from utils.settings_sources import BadValue, Given
@@ -35,7 +34,6 @@ __all__ = [
     "MAX_SEED",
     "Loaded",
     "Settings",
-    "config_path",
     "deadlines",
     "display",
     "guard_packs",
@@ -135,15 +133,6 @@ def load(
         file,
         tuple(dict.fromkeys(filter(None, secrets))),
     )
-
-
-def config_path(environ: Mapping[str, str], named: Path | None) -> tuple[Path | None, bool]:
-    """The settings file's path, and whether it must exist; *named* is what the user typed."""
-    if named is not None:
-        return named, True
-    if variable := environ.get("KAYGRAPH_CONFIG", "").strip():
-        return Path(os.path.expanduser(variable)), True
-    return default_config_file(environ), False
 
 
 def problems_of(table: Mapping[str, Given], secrets: Iterable[str]) -> list[str]:

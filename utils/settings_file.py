@@ -30,6 +30,7 @@ __all__ = [
     "VARIABLE_PATTERN",
     "SettingsFile",
     "Table",
+    "config_path",
     "default_config_file",
     "did_you_mean",
     "read_settings_file",
@@ -93,6 +94,15 @@ def default_config_file(environ: Mapping[str, str]) -> Path | None:
             return None
         base = os.path.join(home, ".config")
     return Path(base, "kaygraph-streaming-llm", "config.toml")
+
+
+def config_path(environ: Mapping[str, str], named: Path | None) -> tuple[Path | None, bool]:
+    """The settings file's path, and whether it must exist; *named* is what the user typed."""
+    if named is not None:
+        return named, True
+    if variable := environ.get("KAYGRAPH_CONFIG", "").strip():
+        return Path(os.path.expanduser(variable)), True
+    return default_config_file(environ), False
 
 
 def read_settings_file(

@@ -51,6 +51,37 @@ def test_commands_options_and_values_are_completed(tmp_path: Path) -> None:
 
 
 @needs_bash
+@pytest.mark.parametrize(
+    ("content", "offered"),
+    [
+        (
+            '[targets.fast]\nmodel = "m"\n[targets.fine]\n[profiles.work]\n',
+            ["fast fine", "fast", "work none", "embedded"],
+        ),
+        ("not toml", ["", "", "none", "embedded"]),
+        ('targets = "text"', ["", "", "none", "embedded"]),
+        (None, ["", "", "none", "embedded"]),
+    ],
+)
+def test_targets_and_profiles_of_the_settings_file_are_completed(
+    content: str | None, offered: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "script"
+    file.write_text(script("bash").stdout)
+    if content is not None:
+        (tmp_path / "kaygraph-streaming-llm").mkdir()
+        (tmp_path / "kaygraph-streaming-llm" / "config.toml").write_text(content)
+    ask = ASKED.splitlines()[1:3]
+    questions = ["ask kaygraph -m f", "ask kaygraph --fallback fas", 'ask kaygraph --profile ""', "ask kaygraph -m emb"]
+    done = subprocess.run(
+        ["bash", "-c", "\n".join([*ask, *questions]), "-", str(file)],
+        capture_output=True, text=True, check=True, timeout=60,
+        env={**os.environ, "XDG_CONFIG_HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.stdout.splitlines() == offered
+
+
+@needs_bash
 def test_a_tab_in_a_real_bash_completes_the_word_and_files(tmp_path: Path) -> None:
     (tmp_path / "rules-of-mine.toml").write_text("")
     (tmp_path / ".bashrc").write_text(script("bash").stdout + "\nPS1='$ '\n")

@@ -137,6 +137,15 @@ def test_no_secret_is_shown(args: tuple[str, ...], allowed: tuple[str, ...], how
         assert json.dumps(secret)[1:-1] not in everything
 
 
+def test_a_long_prompt_that_is_refused_is_not_shown_whole() -> None:
+    prompt = "word " * 30_000
+    shown = as_json(prompt)
+    content = shown["request"]["messages"][-1]["content"]
+    assert shown["exit_code"] == 2
+    assert content == prompt[:2_000] + "... (148,000 more characters)"
+    assert "148,000 more characters" in dry_run(prompt).stdout
+
+
 def test_a_template_is_shown_filled_in(tmp_path: Path) -> None:
     (tmp_path / "t.toml").write_text('prompt = "In $lang: $input"\nsystem = "Be $mood."\ntemperature = 1\n')
     shown = as_json("-t", "./t.toml", "-P", "lang=Welsh", "-P", "mood=kind", "--temperature", "0.5", "Hi")

@@ -71,6 +71,13 @@ def test_examples_that_hold_are_counted(pack: str, capsys: pytest.CaptureFixture
     assert run(capsys, "test", pack) == (0, "3 rules, 2 examples, 0 failed\n", "")
 
 
+def test_a_pack_may_be_named_as_for_a_run(pack: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "test", "--guard", pack) == run(capsys, "test", pack)
+    assert run(capsys, "test", "--guard", pack, "--text", "TICKET-123456") == run(
+        capsys, "test", pack, "--text", "TICKET-123456"
+    )
+
+
 def test_an_example_that_fails_is_named_and_the_exit_code_is_4(pack: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path(pack).write_text(PACK.replace('["TICKET-1"]', '["no", "TICKET-654321\\u001b"]').replace("see TICKET", "see"))
     code, out, err = run(capsys, "test", pack)

@@ -44,7 +44,7 @@ def test_own_node_ends_the_answer_behind_its_sentences(tmp_path: Path) -> None:
     with ScriptedServer(answers(1)) as server:
         done = run(["examples/own_node.py", "2"], tmp_path, server.base_url)
     assert (done.returncode, done.stdout) == (0, "The ticket ACME-20451 is closed. It is over.\n")
-    assert done.stderr.startswith("sentences: ")
+    assert done.stderr == "finish_reason sentences, 44 characters\n"
 
 
 def test_own_target_leaves_the_server_alone_that_is_down(tmp_path: Path) -> None:

@@ -279,7 +279,7 @@ def clean(text: str) -> str:
 
 def test_what_was_typed_comes_back_newest_first_without_keys_and_personal_data(tmp_path: Path) -> None:
     path = tmp_path / "state" / "chat_input"
-    history = chat_input._history(path, clean)
+    history, _ = chat_input._history(path, clean)
     history.append_string("first")
     history.append_string(f"my key is {KEY}, or my-own-key-0123; mail bob@example.com\nsecond line")
     history.append_string("half a character: \udc80")
@@ -291,7 +291,8 @@ def test_what_was_typed_comes_back_newest_first_without_keys_and_personal_data(t
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     for secret in (KEY, "my-own-key-0123", "bob@example.com"):
         assert secret.encode() not in data
-    again = chat_input._history(path, clean)
+    again, notice = chat_input._history(path, clean)
+    assert notice is None
     newest, middle, oldest = again.load_history_strings()
     assert (newest, oldest) == ("half a character: ?", "first")
     assert middle.startswith("my key is ")
@@ -300,17 +301,34 @@ def test_what_was_typed_comes_back_newest_first_without_keys_and_personal_data(t
 
 def test_of_many_the_newest_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chat_input, "_KEPT_INPUTS", 2)
-    history = chat_input._history(tmp_path / "chat_input", str)
+    history, _ = chat_input._history(tmp_path / "chat_input", str)
     for text in "abc":
         history.append_string(text)
-    assert list(chat_input._history(tmp_path / "chat_input", str).load_history_strings()) == ["c", "b"]
+    assert list(chat_input._history(tmp_path / "chat_input", str)[0].load_history_strings()) == ["c", "b"]
+
+
+def test_a_file_that_has_grown_is_cut_to_the_newest_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "chat_input"
+    history, _ = chat_input._history(path, str)
+    for text in ("oldest", "two\nlines", "newest"):
+        history.append_string(text)
+    monkeypatch.setattr(chat_input, "_KEPT_INPUTS", 2)
+    assert chat_input._history(path, str)[1] is None
+    assert b"oldest" in path.read_bytes()
+    monkeypatch.setattr(chat_input, "_KEPT_BYTES", 10)
+    again, notice = chat_input._history(path, str)
+    assert notice is None
+    assert list(again.load_history_strings()) == ["newest", "two\nlines"]
+    assert b"oldest" not in path.read_bytes()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == ["chat_input"]
 
 
 def test_a_file_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
     path = tmp_path / "chat_input"
     path.write_text("\n# then\n+before\n")
     path.chmod(0o644)
-    assert list(chat_input._history(path, str).load_history_strings()) == ["before"]
+    assert list(chat_input._history(path, str)[0].load_history_strings()) == ["before"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -330,7 +348,13 @@ def test_a_place_that_is_not_ours_is_left_alone_and_nothing_fails(tmp_path: Path
         path = other / "chat_input"
     else:
         path = None
-    history = chat_input._history(path, str)
+    history, notice = chat_input._history(path, str)
+    if kind == "nowhere":
+        assert notice is None
+    else:
+        assert notice is not None
+        assert notice.startswith(f"what is typed is not kept in {str(path)!r}: ")
+        assert (notice.endswith("it is a symbolic link")) == (kind == "symlink")
     history.append_string("typed")
     assert list(history.load_history_strings()) == ["typed"]
     assert other.read_text() == "somebody else's"
@@ -338,7 +362,7 @@ def test_a_place_that_is_not_ours_is_left_alone_and_nothing_fails(tmp_path: Path
 
 def test_a_disk_that_fails_later_costs_the_memory_and_not_the_chat(tmp_path: Path) -> None:
     path = tmp_path / "chat_input"
-    history = chat_input._history(path, str)
+    history, _ = chat_input._history(path, str)
     path.unlink()
     path.mkdir()
     history.append_string("typed")

@@ -27,10 +27,14 @@ __all__ = ["LineReader", "PlainReader", "open_reader"]
 
 _READ_BYTES = 1 << 16
 _KEPT_INPUTS = 1_000
+_KEPT_BYTES = 1 << 20
+"""A file beyond this is cut to the newest inputs when a chat begins."""
 
 
 class LineReader(Protocol):
-    """Gives prompts one after the other."""
+    """Gives prompts one after the other. *notice*: what the user should know of it before the first one."""
+
+    notice: str | None
 
     @property
     def is_interactive(self) -> bool:
@@ -69,6 +73,7 @@ class PlainReader:
     """
 
     def __init__(self, fd: int, *, is_interactive: bool, limit_chars: int) -> None:
+        self.notice: str | None = None
         self._fd = fd
         self.is_interactive = is_interactive
         self._limit_bytes = limit_chars * 4
@@ -185,6 +190,7 @@ class _Editor:
         from prompt_toolkit.output import create_output
         from prompt_toolkit.output.vt100 import Vt100_Output
 
+        history, self.notice = _history(kept_in, cleaned)
         # Standard output carries answers only.
         output = create_output(stdout=sys.stderr)
         if isinstance(output, Vt100_Output):
@@ -194,7 +200,7 @@ class _Editor:
             "> ",
             multiline=True,
             prompt_continuation=". ",
-            history=_history(kept_in, cleaned),
+            history=history,
             key_bindings=_keys(),
             completer=WordCompleter(list(words), sentence=True),
             complete_while_typing=False,
@@ -241,19 +247,27 @@ def _keys() -> KeyBindings:
     return keys
 
 
-def _history(path: Path | None, cleaned: Callable[[str], str]) -> History:
-    """What was typed before: in memory, or in the file at *path*, which only its owner may read."""
+def _history(path: Path | None, cleaned: Callable[[str], str]) -> tuple[History, str | None]:
+    """What was typed before: in memory, or in the file at *path*, which only its owner may read; and why it is not kept
+    there although it should be.
+    """
     from prompt_toolkit.history import FileHistory, InMemoryHistory
 
     if path is None:
-        return InMemoryHistory()
+        return InMemoryHistory(), None
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-        os.fchmod(file, 0o600)
-        os.close(file)
-    except OSError:
-        return InMemoryHistory()
+        try:
+            os.fchmod(file, 0o600)
+            is_large = os.fstat(file).st_size > _KEPT_BYTES
+        finally:
+            os.close(file)
+        if is_large:
+            _shorten(path)
+    except OSError as error:
+        reason = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror or str(error)
+        return InMemoryHistory(), f"what is typed is not kept in {str(path)!r}: {reason}"
 
     class KeptHistory(FileHistory):
         def load_history_strings(self) -> Iterable[str]:
@@ -268,4 +282,21 @@ def _history(path: Path | None, cleaned: Callable[[str], str]) -> History:
             except OSError:
                 return
 
-    return KeptHistory(os.fspath(path))
+    return KeptHistory(os.fspath(path)), None
+
+
+def _shorten(path: Path) -> None:
+    """Keep the newest inputs of the file at *path* only; the bytes of the others are gone. Raises OSError."""
+    from prompt_toolkit.history import FileHistory
+
+    newest = list(FileHistory(os.fspath(path)).load_history_strings())[:_KEPT_INPUTS]
+    new = path.with_name(f"{path.name}.{os.getpid()}")
+    os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+    try:
+        shortened = FileHistory(os.fspath(new))
+        for string in reversed(newest):
+            shortened.store_string(string)
+        os.replace(new, path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,39 @@
+"""`--report`: a place that cannot be written is told before anything is asked."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import main
+from tests.support.scripted_server import ScriptedServer
+from utils.errors import UsageProblem
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("none/page.html", "there is no directory"),
+        ("dir", "it is a directory"),
+        ("locked/page.html", "permission denied"),
+    ],
+)
+def test_a_report_that_cannot_be_written_costs_no_answer(
+    place: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("KAYGRAPH_STATE_DIR", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    Path("dir").mkdir()
+    Path("locked").mkdir(mode=0o500)
+    if reason == "permission denied" and os.access("locked", os.W_OK):
+        pytest.skip("this user may write everywhere")
+    with ScriptedServer(default=()) as server:
+        found = CliRunner().invoke(main.cli, ["--base-url", server.base_url, "--report", place, "Hi"])
+        assert server.requests == []
+    assert isinstance(found.exception, UsageProblem)
+    assert reason in found.exception.message
+    assert found.stdout == ""
