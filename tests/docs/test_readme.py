@@ -66,16 +66,17 @@ def test_every_exit_code_stands_in_the_table_and_in_the_help() -> None:
         assert re.search(rf"\b{code}\b", page), code
 
 
-def test_the_toml_example_is_a_valid_file(tmp_path: Path) -> None:
+def test_the_toml_examples_are_valid_files(tmp_path: Path) -> None:
     from utils.settings import load
 
-    example = re.search(r"```toml\n(.*?)```", README, re.S)
-    assert example is not None
+    first, second = re.findall(r"```toml\n(.*?)```", README, re.S)
     path = tmp_path / "config.toml"
-    path.write_text(example.group(1), encoding="utf-8")
-    loaded = load({}, environ={}, config_file=path)
-    assert loaded.settings.guardrails
-    assert not loaded.warnings
+    for example in (first, second):
+        path.write_text(example, encoding="utf-8")
+        loaded = load({}, environ={}, config_file=path)
+        assert loaded.settings.base_url == "http://127.0.0.1:11434/v1"
+        assert loaded.settings.guardrails == (example is second)
+        assert not loaded.warnings
 
 
 def test_every_setting_named_with_its_prefix_exists() -> None:
