@@ -33,6 +33,8 @@ __all__ = ["ChatReader", "first_token_timeout"]
 
 _TAIL_S = 2.0
 """How long usage and [DONE] may still take after the finish_reason: the answer is already whole."""
+_DRAIN_S = 0.05
+"""How long the end of the body may take behind `[DONE]`; servers send both at once."""
 _MAX_FOREIGN_BODY_BYTES = 65_536
 """How much of a body that is not a stream is read, to find an error message in it."""
 
@@ -51,8 +53,10 @@ class ChatReader:
         first_token_deadline_s: float | None,
         translate: Callable[[Exception, str], AppError],
         scrub: Scrub,
+        keeps_connection: bool = True,
     ) -> None:
         self._response = response
+        self._keeps_connection = keeps_connection
         self._translate = translate
         self._scrub = scrub
         self._request = request
@@ -107,7 +111,20 @@ class ChatReader:
             if events:
                 self._keep_time(events, deadline_s)
                 return events
+        if decoder.is_done and self._keeps_connection:
+            await self._drain()
         return self._concluded()
+
+    async def _drain(self) -> None:
+        """Read what ends the body behind `[DONE]`: a connection is used again only if nothing is left on it."""
+        deadline_s = self._watchdog.now() + _DRAIN_S
+        try:
+            while await self._watchdog.wait(anext(self._bytes, None), deadline_s, self._timeout) is not None:
+                if self._watchdog.now() > deadline_s:
+                    return
+        except Exception:
+            # The answer is whole, whatever happens to the connection; that of a time-out is closed.
+            return
 
     async def _read(self, deadline_s: float | None) -> bytes | None:
         """The next piece of the body; None at its end. Raises AppError."""

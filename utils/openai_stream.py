@@ -203,6 +203,7 @@ class OpenAIBackend:
                 first_token_deadline_s=first_token_deadline_s,
                 translate=self.translated,
                 scrub=self.scrub,
+                keeps_connection="Connection" not in self._headers,
             )
             try:
                 await stream.check_content_type()
