@@ -164,14 +164,13 @@ class Automaton:
         """The rules that are matched if the text ends here or goes on with no word character."""
         return self._close(nodes, before, False).rules
 
-    def starters(self) -> int:
-        """Bit n is set if a match may start with chr(n), for ASCII."""
+    def starters(self, before: bool) -> int:
+        """Bit n is set if a match may start with chr(n), for ASCII; *before*: behind a character of a word."""
         found = 0
-        for before in (False, True):
-            for after in (False, True):
-                for chars, nodes in self._start_nodes(before, after):
-                    if any(any(self._target(node, after)) for node in nodes):
-                        found |= chars.ascii_members & (ASCII_WORDS if after else ~ASCII_WORDS)
+        for after in (False, True):
+            for chars, nodes in self._start_nodes(before, after):
+                if any(any(self._target(node, after)) for node in nodes):
+                    found |= chars.ascii_members & (ASCII_WORDS if after else ~ASCII_WORDS)
         return found
 
     # Where a text leads ----------------------------------------------------------------------------------------------

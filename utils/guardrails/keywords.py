@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from utils.guardrails.fold import is_word, lower_text
-from utils.guardrails.scanners import NOT_LIVE, Match
+from utils.guardrails.scanners import NOT_LIVE, Match, Pieces
 
 __all__ = ["TRANSITIONS_MAX", "Keyword", "KeywordMatcher"]
 
@@ -37,7 +37,7 @@ _Hit = tuple[int, int, bool]
 class _State(dict[str, "tuple[_State, tuple[_Hit, ...]]"]):
     """The transitions of one node by character; what is missing is built. `live`: how many characters are live."""
 
-    __slots__ = ("before", "live", "matcher", "node")
+    __slots__ = ("before", "live", "matcher", "node", "pieces")
 
     def __init__(self, matcher: KeywordMatcher, node: int, before: bool) -> None:
         super().__init__()
@@ -45,6 +45,7 @@ class _State(dict[str, "tuple[_State, tuple[_Hit, ...]]"]):
         self.node = node
         self.before = before  # the last character is a word character
         self.live = matcher.live[node]
+        self.pieces: dict[str, _State] = {}
 
     def __missing__(self, character: str) -> tuple[_State, tuple[_Hit, ...]]:
         return self.matcher.transition(self, character)
@@ -63,6 +64,7 @@ class KeywordMatcher:
         self.live: list[int] = []
         self._states: dict[tuple[int, bool], _State] = {}
         self._transitions = 0
+        self.pieces: Pieces[_State] = Pieces()
         for text, whole_word, order in keywords:
             self._enter(text, whole_word, order)
         self._link()
@@ -77,6 +79,7 @@ class KeywordMatcher:
         if self._transitions >= TRANSITIONS_MAX:
             for known in (self.begin, *self._states.values()):
                 known.clear()
+                known.pieces.clear()
             self._states.clear()
             self._transitions = 0
         node, hits = state.node, []
@@ -173,15 +176,22 @@ class KeywordScanner:
 
     def scan(self, text: str, base: int, found: list[Match]) -> int:
         """Read folded *text*, whose first character has position *base*; returns the first live position."""
-        state = self._state
+        begin = state = self._state
+        if (after := state.pieces.get(text)) is not None:
+            self._state = after
+            return NOT_LIVE
+        is_quiet = True
         position = base
         for character in lower_text(text) if self._ignore_case else text:
             state, hits = state[character]
             position += 1
             for order, length, is_late in hits:
+                is_quiet = False
                 end = position - is_late
                 found.append(Match(end - length, end, end, order, is_late))
         self._state = state
+        if is_quiet and not state.live:
+            self._matcher.pieces.keep(begin.pieces, text, state)
         return position - state.live if state.live else NOT_LIVE
 
     def finish(self, length: int, found: list[Match]) -> None:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from utils.guardrails.automaton import SET_STATES_MAX, Automaton, Reached
 from utils.guardrails.fold import is_word
 from utils.guardrails.regular_syntax import CharSet, PatternError, Regular
-from utils.guardrails.scanners import NOT_LIVE, Match
+from utils.guardrails.scanners import NOT_LIVE, Match, Pieces
 
 __all__ = ["PARTS_MAX", "STATES_MAX", "TRANSITIONS_MAX", "RegularMatcher"]
 
@@ -60,7 +60,7 @@ _CharClass = tuple[bool, Reached, tuple[bool, ...]]
 class _State(dict[str, "tuple[_State, _Action | None]"]):
     """The transitions of one state by character; what is missing is built."""
 
-    __slots__ = ("before", "by_class", "decided", "groups", "matcher")
+    __slots__ = ("before", "by_class", "decided", "groups", "matcher", "pieces")
 
     def __init__(self, matcher: RegularMatcher, before: bool, groups: _Groups) -> None:
         super().__init__()
@@ -69,6 +69,7 @@ class _State(dict[str, "tuple[_State, _Action | None]"]):
         self.groups = groups
         self.by_class: dict[_CharClass, tuple[_State, _Action | None]] = {}
         self.decided: dict[bool, _Decided] = {}
+        self.pieces: dict[str, _State] = {}
 
     def __missing__(self, character: str) -> tuple[_State, _Action | None]:
         return self.matcher.transition(self, character)
@@ -87,6 +88,7 @@ class RegularMatcher:
         self._states: dict[tuple[bool, _Groups], _State] = {}
         self._transitions = 0
         self._parts = 0
+        self.pieces: Pieces[_State] = Pieces()
         self.begin = self._state(False, ())
 
     def scanner(self) -> RegularScanner:
@@ -172,6 +174,7 @@ class RegularMatcher:
         for state in list(self._states.values()):  # other threads may add some
             state.clear()
             state.by_class.clear()
+            state.pieces.clear()
         self._states.clear()
         self._transitions = 0
         self._parts = 0
@@ -197,12 +200,17 @@ class RegularScanner:
 
     def scan(self, text: str, base: int, found: list[Match]) -> int:
         """Read folded *text*, whose first character has position *base*; returns the first live position."""
-        state = self._state
+        begin = state = self._state
         registers = self._registers
+        is_quiet = not registers
+        if is_quiet and (after := state.pieces.get(text)) is not None:
+            self._state = after
+            return NOT_LIVE
         position = base
         for character in text:
             state, action = state[character]
             if action is not None:
+                is_quiet = False
                 known = (*registers, position)
                 registers = action[0](known)
                 for rule, register, is_late in action[1]:
@@ -211,6 +219,8 @@ class RegularScanner:
             position += 1
         self._state = state
         self._registers = registers
+        if is_quiet:
+            self._matcher.pieces.keep(begin.pieces, text, state)
         return registers[0] if registers else NOT_LIVE
 
     def finish(self, length: int, found: list[Match]) -> None:

@@ -15,9 +15,14 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
-__all__ = ["NOT_LIVE", "Match", "Pattern", "Scanner", "run_end"]
+__all__ = ["NOT_LIVE", "Match", "Pattern", "Pieces", "Scanner", "run_end"]
+
+State = TypeVar("State")
+
+_PIECE_CHARS_MAX = 32
+_PIECES_MAX = 8_192
 
 NOT_LIVE = sys.maxsize
 """No position is live: larger than every position."""
@@ -55,6 +60,32 @@ class Pattern(Protocol):
     def scanner(self) -> Scanner:
         """A scanner at the start of a stream."""
         ...
+
+
+class Pieces(Generic[State]):
+    """What whole pieces of text do to a matcher: models write in tokens, and most of them come again and again.
+
+    Only what is uneventful for the matcher is kept: in such a piece it finds nothing, and nothing begins that it could
+    still find. They are pieces of answers, in memory only, as the answers themselves. Each state has a table of its
+    own; all tables together are bounded (some 2 MB for each matcher), and emptied when they are full. Shared by streams
+    and threads: what is lost in a race is only a short cut.
+    """
+
+    __slots__ = ("_kept",)
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[dict[str, State], str]] = []
+
+    def keep(self, table: dict[str, State], text: str, after: State) -> None:
+        """Note in *table* that the piece *text* leads to the state *after*."""
+        if not 1 < len(text) <= _PIECE_CHARS_MAX:
+            return
+        if len(self._kept) >= _PIECES_MAX:
+            kept, self._kept = self._kept, []
+            for known, piece in kept:
+                known.pop(piece, None)
+        self._kept.append((table, text))
+        table[text] = after
 
 
 def run_end(characters: re.Pattern[str], text: str, start: int, stop: int) -> int:

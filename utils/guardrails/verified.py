@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from utils.guardrails.automaton import Automaton
 from utils.guardrails.fold import is_word
 from utils.guardrails.regular_syntax import NOT_INSIDE_WORD, Assertion, PatternError, Regular, Sequence, widths
-from utils.guardrails.scanners import NOT_LIVE, Match
+from utils.guardrails.scanners import NOT_LIVE, Match, Pieces
 
 __all__ = ["CANDIDATE_MAX", "STATES_MAX", "VerifiedMatcher", "Verifier", "bounded"]
 
@@ -68,10 +68,13 @@ class VerifiedMatcher:
         self.orders = tuple(orders)
         self._places: dict[tuple[frozenset[int], bool], _Place] = {}
         self._transitions = 0
+        self.pieces: Pieces[bool] = Pieces()
+        self.quiet: tuple[dict[str, bool], dict[str, bool]] = {}, {}
+        """By what stands before: pieces after which no candidate lives, and whether they end in a word."""
         self.begins = self._begin(False), self._begin(True)
-        starters = self._automaton.starters()
-        others = re.escape("".join(chr(code) for code in range(128) if not starters >> code & 1))
-        self.starter = re.compile(f"[^{others}]" if others else "(?s:.)")
+        # Most letters of a word stand behind another one, where hardly anything starts.
+        anywhere, in_word = self._automaton.starters(False), self._automaton.starters(True)
+        self.starter = re.compile(f"(?<![0-9A-Za-z_]){_one_of(anywhere | in_word)}|{_one_of(in_word)}")
 
     def scanner(self) -> VerifiedScanner:
         """A scanner at the start of a stream."""
@@ -116,6 +119,12 @@ class VerifiedMatcher:
         return place
 
 
+def _one_of(starters: int) -> str:
+    """An expression for one of the ASCII characters in the bits of *starters*, or any character beyond ASCII."""
+    others = re.escape("".join(chr(code) for code in range(128) if not starters >> code & 1))
+    return f"[^{others}]" if others else "(?s:.)"
+
+
 class VerifiedScanner:
     """The candidates in one stream: (start, place), oldest first. `_kept`: the text from the oldest start on."""
 
@@ -133,12 +142,18 @@ class VerifiedScanner:
             return self._candidates[0][0] if self._candidates else NOT_LIVE
         matcher = self._matcher
         i = 0
+        quiet: dict[str, bool] | None = None
         if not self._candidates:
+            quiet = matcher.quiet[self._before]
+            if (after := quiet.get(text)) is not None:
+                self._before = after
+                return NOT_LIVE
             first = matcher.starter.search(text)
             if first is None:
                 self._before = is_word(text[-1])
                 return NOT_LIVE
             i = first.start()
+        known = len(found)
         origin = base - len(self._kept)
         buffer = self._kept + text
         before = is_word(text[i - 1]) if i else self._before
@@ -154,18 +169,20 @@ class VerifiedScanner:
             candidates = self._candidates
             self._candidates = []
             for start, place in (*candidates, (position, matcher.begins[before])):
-                after, late, now = place[text[i]]
+                step, late, now = place[text[i]]
                 self._judge(late, start, position, True, buffer, origin, found)
                 self._judge(now, start, position + 1, False, buffer, origin, found)
-                if after is not None and (
-                    after.can_go_on or self._accepts(after.waits, buffer[start - origin : position + 1 - origin])
+                if step is not None and (
+                    step.can_go_on or self._accepts(step.waits, buffer[start - origin : position + 1 - origin])
                 ):
-                    self._candidates.append((start, after))
+                    self._candidates.append((start, step))
             before = is_word(text[i])
             i += 1
         self._before = is_word(text[-1])
         if not self._candidates:
             self._kept = ""
+            if quiet is not None and len(found) == known:
+                matcher.pieces.keep(quiet, text, self._before)
             return NOT_LIVE
         live = self._candidates[0][0]
         self._kept = buffer[live - origin :]
