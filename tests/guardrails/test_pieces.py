@@ -15,6 +15,7 @@ from utils.guardrails.rules import Rule, RuleSet
 from utils.guardrails.scanners import Pieces
 
 VOCABULARY = (
+    *(" DE89370400440532013000 or ", " 10.0.0.1, 10.0.0.2; "),
     *("The ", "keeper", " of", " the", " light", "house", ". ", "\n", "1", "4111", " 1111", "-", "ghp_", "aB3dE6gH9j"),
     *(
         "sk-",
