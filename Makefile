@@ -21,16 +21,13 @@ lint: .venv/.dev
 	$(BIN)/mypy
 
 bench: .venv/.dev
-	$(BIN)/python benchmarks/bench_startup.py
-	$(BIN)/python benchmarks/bench_first_token.py
-	$(BIN)/python benchmarks/bench_guard.py
-	$(BIN)/python benchmarks/bench_graph.py
-	$(BIN)/python benchmarks/bench_resilience.py
+	$(BIN)/python benchmarks/suite.py bench-results
 	$(BIN)/python benchmarks/bench_limits.py
 	$(BIN)/python benchmarks/bench_stitching.py
 	$(BIN)/python benchmarks/bench_hedging.py --median-ms 200
 	$(BIN)/python benchmarks/bench_guard_filter.py --rounds 1
 	$(BIN)/python benchmarks/bench_toxicity.py
+	$(BIN)/python benchmarks/compare_clients.py
 	$(BIN)/python benchmarks/compare_programs.py --only ours
 
 # The locked files follow the ranges in pyproject.toml.
@@ -41,7 +38,7 @@ lock: .venv/.dev
 	  -c requirements.txt --extra dev pyproject.toml -o requirements-dev.txt
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv bench-results .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/.run: requirements.txt
 	@echo "setting up .venv, once" >&2

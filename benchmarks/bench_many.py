@@ -149,6 +149,17 @@ def one(name: str, url: str, streams: int) -> dict[str, float]:
     return found
 
 
+def measured(name: str, streams: int) -> dict[str, float]:
+    """One measurement, in a process of its own, with a server of its own that is busy with no other connections."""
+    with Upstream() as server:
+        command = [sys.executable, __file__, "--one", name, server.paced(EVERY_S, CHUNKS), str(streams)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{name}, {streams} streams: {done.stderr[-500:]}")
+    row: dict[str, float] = json.loads(done.stdout)
+    return row
+
+
 def _rss_kb() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024
 
@@ -172,13 +183,7 @@ def main() -> None:
         for number in range(options.rounds):
             names = options.readers[number % len(options.readers) :] + options.readers[: number % len(options.readers)]
             for name in names:
-                # A server for each: none has to clean up behind another one's connections.
-                with Upstream() as server:
-                    command = [sys.executable, __file__, "--one", name, server.paced(EVERY_S, CHUNKS), str(streams)]
-                    done = subprocess.run(command, capture_output=True, text=True, check=False)
-                    if done.returncode:
-                        raise SystemExit(f"{name}, {streams} streams: {done.stderr[-500:]}")
-                    found[name].append(json.loads(done.stdout))
+                found[name].append(measured(name, streams))
         for name, rows in found.items():
             cells = []
             for key, digits in (("ratio", 2), ("cpu_us", 1), ("kb", 1)):
