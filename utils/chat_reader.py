@@ -213,10 +213,12 @@ class ChatReader:
 
     def _keep_time(self, events: list[Event], deadline_s: float | None) -> None:
         """Content fills the idle time up; events without content (usage, flags) only keep what is left of it."""
-        if any(isinstance(event, TextDelta | ReasoningDelta) for event in events):
-            self._has_content = True
-            self._idle_left_s = self._request.deadlines.idle_s
-        elif self._has_content and deadline_s is not None:
+        for event in events:
+            if type(event) is TextDelta or type(event) is ReasoningDelta:
+                self._has_content = True
+                self._idle_left_s = self._request.deadlines.idle_s
+                return
+        if self._has_content and deadline_s is not None:
             self._idle_left_s = deadline_s - self._watchdog.now()
 
     def _timeout(self) -> ProviderError:

@@ -30,6 +30,8 @@ class Watchdog:
         """The task that is inside `wait` right now."""
         self._has_fired = False
         self._timer: asyncio.TimerHandle | None = None
+        self._armed_for_s = 0.0
+        """The instant of the timer, if there is one."""
         self._remove_stop = context.on_stop(self._interrupt)
 
     def now(self) -> float:
@@ -61,7 +63,8 @@ class Watchdog:
         assert task is not None
         self._has_fired = False
         cancels_before = task.cancelling()
-        if self._deadline_s is not None:
+        # The timer that is there, if it fires early enough, looks what the deadline has become.
+        if self._deadline_s is not None and (self._timer is None or self._armed_for_s > self._deadline_s):
             self._arm(self._deadline_s)
         try:
             return await awaitable
@@ -79,14 +82,11 @@ class Watchdog:
         await self.wait(asyncio.sleep(delay_s), None, _unreachable)
 
     def _arm(self, deadline_s: float) -> None:
-        timer = self._timer
+        if self._timer is not None:
+            self._timer.cancel()
         loop = asyncio.get_running_loop()
-        when = loop.time() + (deadline_s - self._context.clock())
-        if timer is not None:
-            if timer.when() <= when:
-                return
-            timer.cancel()
-        self._timer = loop.call_at(when, self._on_timer)
+        self._armed_for_s = deadline_s
+        self._timer = loop.call_at(loop.time() + (deadline_s - self._context.clock()), self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
