@@ -65,18 +65,21 @@ class SSEDecoder:
         if b"\r" in chunk or self._skip_lf:
             chunk = self._normalised(chunk)
         pending = self._pending
-        pending += chunk
-        if self._at_start and not self._passed_bom():
-            return []
-        end = pending.rfind(b"\n\n", self._searched)
-        if end < 0:
+        if not pending and not self._at_start and chunk.endswith(b"\n\n"):
+            block = chunk[:-2]  # whole events, as servers send them: nothing has to be kept
+        else:
+            pending += chunk
+            if self._at_start and not self._passed_bom():
+                return []
+            end = pending.rfind(b"\n\n", self._searched)
+            if end < 0:
+                self._searched = max(0, len(pending) - 1)
+                self._check_size(len(pending))
+                return []
+            block = bytes(pending[:end])
+            del pending[: end + 2]
             self._searched = max(0, len(pending) - 1)
             self._check_size(len(pending))
-            return []
-        block = bytes(pending[:end])
-        del pending[: end + 2]
-        self._searched = max(0, len(pending) - 1)
-        self._check_size(len(pending))
         events: list[ServerSentEvent] = []
         for raw in block.split(b"\n\n"):
             # The shape that nearly every chunk of every server has: one `data: ` line.
