@@ -1,19 +1,23 @@
-"""Executed bytecodes per chunk of the pure cores: `python benchmarks/count_bytecodes.py [--write]`.
+"""Executed bytecodes per chunk of the pure cores: `python benchmarks/count_bytecodes.py [--times] [--write]`.
 
 Times depend on the machine and on what else it does; how many instructions the interpreter executes does not. Every
 instruction of a frame in this project is counted by a trace function (what C code does is not seen). Each core reads
 the same 400 chunks of prose, once to warm up and once counted. `--write` stores the counts as the baseline of this
 Python version in benchmarks/bytecodes.json; tests/benchmarks/test_bytecodes.py fails if a core executes 15 % more.
+`--times` measures the microseconds, too (median of 31 runs, each core alone and warm).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import platform
+import statistics
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -68,6 +72,21 @@ def _guard() -> None:
     redactor.finish()
 
 
+_new_words = itertools.count()
+
+
+def _guard_unseen() -> None:
+    redactor = Redactor(RULES)
+    for word in WORDS:
+        # Letters in the place of the digits of a number that never comes again.
+        mark = str(next(_new_words)).translate(_LETTERS)
+        redactor.feed(f"{word[:-1]}{mark} ")
+    redactor.finish()
+
+
+_LETTERS = str.maketrans("0123456789", "aeinorstlu")
+
+
 def _recorder() -> None:
     recorder = Recorder(0.0)
     for number, word in enumerate(WORDS):
@@ -118,6 +137,7 @@ CORES: dict[str, Callable[[], None]] = {
     "sse": _sse,
     "sse and decoder": _decoder,
     "guard, default packs": _guard,
+    "guard, words never seen before": _guard_unseen,
     "recorder": _recorder,
     "resilient layer": _resilient,
     "plain sink": _sink,
@@ -149,9 +169,20 @@ def bytecodes_per_chunk(work: Callable[[], None]) -> float:
     return count / CHUNKS
 
 
+def us_per_chunk(work: Callable[[], None]) -> float:
+    """CPU microseconds for a chunk."""
+    times = []
+    for _ in range(31):
+        started_s = time.process_time()
+        work()
+        times.append((time.process_time() - started_s) / CHUNKS * 1e6)
+    return statistics.median(times)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="make these counts the baseline")
+    parser.add_argument("--times", action="store_true", help="measure microseconds, too")
     options = parser.parse_args()
     python = ".".join(platform.python_version_tuple()[:2])
     kept: dict[str, dict[str, float]] = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
@@ -159,6 +190,10 @@ def main() -> None:
     print(f"Python {python}, executed bytecodes per chunk\n\n| core | now | baseline |\n| --- | --- | --- |")
     for name, count in counts.items():
         print(f"| {name} | {count} | {kept.get(python, {}).get(name, '-')} |")
+    if options.times:
+        print("\n| core | us per chunk |\n| --- | --- |")
+        for name, work in CORES.items():
+            print(f"| {name} | {us_per_chunk(work):.2f} |")
     if options.write:
         BASELINE.write_text(json.dumps({**kept, python: counts}, indent=2, sort_keys=True) + "\n")
 
