@@ -7,13 +7,16 @@ import select
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from commands.byte_input import decoded, read_all
 from commands.prompt_files import STANDARD_INPUT, is_standard_input, read_files
 from utils.attachments import Attachment, Part, assembled
 from utils.clock import Clock, monotonic
 from utils.errors import UsageProblem
-from utils.templates import FilledPrompt
+
+if TYPE_CHECKING:
+    from utils.templates import FilledPrompt
 
 __all__ = ["DEMO_PROMPT", "GUARDED_DEMO_PROMPT", "PromptText", "read_prompt"]
 

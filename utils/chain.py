@@ -13,9 +13,6 @@ from typing import TYPE_CHECKING
 
 from utils.resilience.breaker_policy import BreakerPolicy
 from utils.resilience.continuation import Detected
-from utils.resilience.hedging import HedgePolicy, Hedger
-from utils.resilience.limited import SharedLimiter
-from utils.resilience.limiter import Limiter, Limits, reservation_tokens
 from utils.resilience.observations import Observations
 from utils.resilience.retry_policy import RetryBudget
 from utils.resilience.target_states import TargetStates, target_key
@@ -28,6 +25,7 @@ from utils.watchdog import Watchdog
 if TYPE_CHECKING:
     from utils.embedded_model.backend import EmbeddedBackend
     from utils.openai_stream import OpenAIBackend, TransportWrapper
+    from utils.resilience.hedging import Hedger
 
 __all__ = ["TargetChain"]
 
@@ -108,6 +106,9 @@ class TargetChain:
         filled = parameters(settings, target=target)
         limiter = None
         if settings.rpm is not None or settings.tpm is not None:
+            from utils.resilience.limited import SharedLimiter
+            from utils.resilience.limiter import Limiter, Limits
+
             limiter = SharedLimiter(
                 Limiter(Limits(settings.rpm, settings.tpm, self._largest_request(settings, filled)))
             )
@@ -126,6 +127,8 @@ class TargetChain:
 
     def _largest_request(self, settings: Settings, filled: Parameters) -> int:
         """Tokens that one request may take."""
+        from utils.resilience.limiter import reservation_tokens
+
         if self._prompt is None:
             return (settings.tpm or 0) // 2
         prompt = f"{settings.system or ''}\n{self._prompt}"
@@ -153,6 +156,8 @@ class TargetChain:
 
 
 def _hedger(observed: Observations) -> Hedger:
+    from utils.resilience.hedging import HedgePolicy, Hedger
+
     policy = HedgePolicy()
     # A run is one request: the budget is that of all runs.
     saved = functools.partial(observed.unspent_hedges, policy.budget_ratio)

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 from utils.clock import monotonic
 from utils.history import History, history_path
-from utils.metrics.slo import SloVerdict, parse_slo
 from utils.run_record import RunFacts, RunRecord
 from utils.settings import Settings
 
 if TYPE_CHECKING:
     from utils.answer_guard import GuardFigures
     from utils.metrics.recorder import Recorder
+    from utils.metrics.slo import Slo, SloVerdict
     from utils.run_context import Target
     from utils.run_report import RunReport
 
@@ -55,7 +55,11 @@ class RunKeeper:
         self._settings = settings
         self._own_keys = own_keys
         self._started_s = started_s
-        self._slo = parse_slo(settings.slo) if settings.slo is not None else None
+        self._slo: Slo | None = None
+        if settings.slo is not None:
+            from utils.metrics.slo import parse_slo
+
+            self._slo = parse_slo(settings.slo)
         self._report_path = report_path
         path = history_path() if settings.log else None
         self._history = History(path) if path is not None else None

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable
 from operator import sub
+from typing import TYPE_CHECKING
 
 from utils.errors import BreakerOpen, FirstTokenTimeout, IdleTimeout, ProviderError, RateLimited, Unreachable
 from utils.events import BreakerChanged, Event, Finished, ReasoningDelta, TextDelta, Usage
 from utils.resilience.breaker import ChangeCause, Permit, Refused, StateChange
-from utils.resilience.limiter import Reservation, reservation_tokens
 from utils.resilience.upstream import ChatSource, Upstream
 from utils.run_context import Request
 from utils.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from utils.resilience.limiter import Reservation
 
 __all__ = ["Attempt", "left_alone", "prompt_chars"]
 
@@ -93,6 +96,8 @@ class Attempt:
         upstream, request = self.upstream, self.request
         try:
             if upstream.limiter is not None:
+                from utils.resilience.limiter import reservation_tokens
+
                 text = "\n".join(message["content"] for message in request.messages())
                 tokens = reservation_tokens(text, request.parameters.max_tokens)
                 self._reservation = await upstream.limiter.acquire(request.context, tokens, watchdog=self._watchdog)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from utils.errors import AppError, ProviderError, RequestRefused
 from utils.events import (
@@ -27,16 +28,17 @@ from utils.events import (
     TextDelta,
     Usage,
 )
-from utils.resilience.adapting import Adaptation
 from utils.resilience.attempt import Attempt
 from utils.resilience.course import Course
-from utils.resilience.hedged import hedged
-from utils.resilience.hedging import HedgePlan
 from utils.resilience.resume import Replay
 from utils.resilience.retry_policy import RetryPolicy
 from utils.resilience.upstream import Upstream
 from utils.run_context import Request, Target
 from utils.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from utils.resilience.adapting import Adaptation
+    from utils.resilience.hedging import HedgePlan
 
 __all__ = ["Opener", "ResilientStream"]
 
@@ -221,6 +223,8 @@ class ResilientStream:
 
     async def _raced(self, request: Request, plan: HedgePlan) -> Attempt:
         """The first of two attempts that speaks; each has a watchdog of its own, as they run in tasks of their own."""
+        from utils.resilience.hedged import hedged
+
         course, upstream = self._course, self._course.upstream
 
         def attempt() -> Attempt:

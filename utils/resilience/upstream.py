@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from utils.events import Event
 from utils.resilience.breaker import Breaker, BreakerState
 from utils.resilience.continuation import Capabilities, Detected, capabilities_of
-from utils.resilience.hedging import Hedger
-from utils.resilience.limited import SharedLimiter
 from utils.resilience.observations import Observations
 from utils.resilience.rate_headers import RateHeaders
 from utils.resilience.retry_policy import RetryBudget
 from utils.run_context import Deadlines, Parameters, Request, Target
 from utils.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from utils.resilience.hedging import Hedger
+    from utils.resilience.limited import SharedLimiter
 
 __all__ = ["Backend", "ChatSource", "Upstream"]
 
