@@ -4,13 +4,16 @@ A stream is any number of events followed by exactly one terminal event (`Finish
 Consumers receive `(event, now)`; events carry no clock. Dispatch with `match` and end with `assert_never`.
 
 Offsets and lengths count code points of the raw text (what the model wrote, before any redaction).
+
+Structs of msgspec instead of dataclasses: one of them is made per chunk and stage, in a third of the time, and their
+classes come to be in a tenth of it. *gc=False*: they hold texts and numbers only, which the collector need not search.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
 from typing import Any, Literal
+
+import msgspec
 
 from utils.errors import AppError, ProviderError
 
@@ -42,16 +45,14 @@ __all__ = [
 ResumeStrategy = Literal["replay", "prefill", "continue", "restart"]
 
 
-@dataclass(frozen=True, slots=True)
-class TokenLogprob:
+class TokenLogprob(msgspec.Struct, frozen=True, gc=False):
     """One token as the server reported it: its text and natural-log probability (0 = certain)."""
 
     text: str
     logprob: float
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True, gc=False):
     """The first data event of an attempt arrived from *target*; *model* is the name the server reports."""
 
     target: str
@@ -59,23 +60,20 @@ class Opened:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class TextDelta:
+class TextDelta(msgspec.Struct, frozen=True, gc=False):
     """Text to show; never empty. *tokens* are this delta's tokens if the server sent logprobs, else ()."""
 
     text: str
     tokens: tuple[TokenLogprob, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ReasoningDelta:
+class ReasoningDelta(msgspec.Struct, frozen=True, gc=False):
     """Text of the model's reasoning channel; never part of the answer. Never empty."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Redacted:
+class Redacted(msgspec.Struct, frozen=True, gc=False):
     """A *replacement* is shown instead of text that *rule* hides. Carries no removed text."""
 
     rule: str
@@ -83,8 +81,7 @@ class Redacted:
     raw_start: int
 
 
-@dataclass(frozen=True, slots=True)
-class Flagged:
+class Flagged(msgspec.Struct, frozen=True, gc=False):
     """*rule* noticed something in [raw_start, raw_end) that stays visible."""
 
     rule: str
@@ -92,16 +89,14 @@ class Flagged:
     raw_end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Interrupted:
+class Interrupted(msgspec.Struct, frozen=True):
     """The upstream failed after *chars* characters of the answer; recovery may follow."""
 
     cause: ProviderError
     chars: int
 
 
-@dataclass(frozen=True, slots=True)
-class Retrying:
+class Retrying(msgspec.Struct, frozen=True):
     """Attempt number *attempt* (2 is the first retry) will start after *delay_s* seconds.
 
     The *cause* is a failure of the provider, or ValidationFailed: an answer that nobody has seen is asked for again.
@@ -112,8 +107,7 @@ class Retrying:
     cause: AppError
 
 
-@dataclass(frozen=True, slots=True)
-class Resumed:
+class Resumed(msgspec.Struct, frozen=True, gc=False):
     """The answer goes on after an interruption; *gap_s* without text, *overlap_chars* received again and dropped."""
 
     strategy: ResumeStrategy
@@ -122,8 +116,7 @@ class Resumed:
     overlap_chars: int
 
 
-@dataclass(frozen=True, slots=True)
-class FellBack:
+class FellBack(msgspec.Struct, frozen=True, gc=False):
     """Another target answers; if text was shown, it goes on with the same answer (`Resumed` follows)."""
 
     from_target: str
@@ -131,8 +124,7 @@ class FellBack:
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
-class BreakerChanged:
+class BreakerChanged(msgspec.Struct, frozen=True, gc=False):
     """The circuit breaker of *target* changed its state (`closed`, `open`, `half_open`) for *reason*.
 
     An open one leaves the target alone for *open_for_s* seconds (else 0).
@@ -145,8 +137,7 @@ class BreakerChanged:
     open_for_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Adapted:
+class Adapted(msgspec.Struct, frozen=True, gc=False):
     """Something was adjusted, and why. Nothing is ever adjusted without one of these."""
 
     what: str
@@ -155,8 +146,7 @@ class Adapted:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Token counts as the server reported them."""
 
     prompt_tokens: int
@@ -164,8 +154,7 @@ class Usage:
     total_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True, gc=False):
     """The answer is whole (or ends where the server says it ends): `stop`, `length`, ..."""
 
     finish_reason: str
@@ -176,15 +165,13 @@ class Finished:
         return self.finish_reason.lower() in ("length", "max_tokens", "model_length")
 
 
-@dataclass(frozen=True, slots=True)
-class Blocked:
+class Blocked(msgspec.Struct, frozen=True, gc=False):
     """A rule stopped the answer; what was safe stays."""
 
     rule: str
 
 
-@dataclass(frozen=True, slots=True)
-class Aborted:
+class Aborted(msgspec.Struct, frozen=True):
     """The answer is not whole, and this is why."""
 
     error: AppError
@@ -225,11 +212,11 @@ def error_as_json(error: AppError) -> dict[str, Any]:
 def as_json(event: Event, t_s: float) -> dict[str, Any]:
     """A JSON-ready dict `{"type": ..., "t_s": seconds since the start of the run, ...fields}`."""
     row: dict[str, Any] = {"type": event_type(event), "t_s": round(t_s, 6)}
-    for field in dataclasses.fields(event):
-        value = getattr(event, field.name)
+    for name in event.__struct_fields__:
+        value = getattr(event, name)
         if isinstance(value, AppError):
             value = error_as_json(value)
         elif isinstance(value, tuple):
-            value = [dataclasses.asdict(item) for item in value]
-        row[field.name] = value
+            value = [msgspec.structs.asdict(item) for item in value]
+        row[name] = value
     return row

@@ -6,7 +6,6 @@ is for targets that do not give the same answer twice: where they do, `resume.Re
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterable
 
@@ -175,7 +174,7 @@ class Stitcher:
             if event.raw_end < join.cut:
                 return []
             start = max(event.raw_start, join.cut) + moved
-            return [dataclasses.replace(event, raw_start=start, raw_end=event.raw_end + moved)]
+            return [Flagged(event.rule, start, event.raw_end + moved)]
         if not join.wrapper:
             return [event]
         text = self._wrapped.feed(event.text)
