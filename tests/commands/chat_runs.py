@@ -30,7 +30,8 @@ class Chat:
 class Typing:
     """A reader that gives *lines*; an exception is raised, a function is called on the way to the next line."""
 
-    def __init__(self, lines: Iterable[Line], *, is_interactive: bool) -> None:
+    def __init__(self, lines: Iterable[Line], *, is_interactive: bool, notice: str | None = None) -> None:
+        self.notice = notice
         self._lines = iter(lines)
         self.is_interactive = is_interactive
 
@@ -50,12 +51,12 @@ class Chats:
     monkeypatch: pytest.MonkeyPatch
     capfd: pytest.CaptureFixture[str]
 
-    def __call__(self, *args: str, lines: Iterable[Line], at_terminal: bool = False) -> Chat:
+    def __call__(self, *args: str, lines: Iterable[Line], at_terminal: bool = False, notice: str | None = None) -> Chat:
         """`chat ARGS` to its end. Raises what main.py would make an exit code of."""
         self.capfd.readouterr()
         # No server here speaks TLS, and reading the certificates costs more than a turn.
         self.monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *_, **__: None)
-        reader = Typing(lines, is_interactive=at_terminal)
+        reader = Typing(lines, is_interactive=at_terminal, notice=notice)
         asked: dict[str, Any] = {}
         self.monkeypatch.setattr(chat_loop, "open_reader", lambda _, **how: asked.update(how) or reader)
         code = command.main(list(args), prog_name="chat", standalone_mode=False)

@@ -550,6 +550,13 @@ def test_the_welcome_says_who_answers_and_what_is_kept(chat: Chats, state: Path,
     assert "kept in the history as " in kept.err
 
 
+def test_why_what_is_typed_is_not_kept_is_told_before_the_welcome(chat: Chats, state: Path) -> None:
+    how = {"lines": [], "at_terminal": True, "notice": "what is typed is not kept"}
+    done = chat("--base-url", "http://127.0.0.1:9/v1", **how)
+    assert done.err.startswith("what is typed is not kept\n")
+    assert chat("--base-url", "http://127.0.0.1:9/v1", "-q", **how).err == ""
+
+
 def test_the_first_answer_is_measured_from_its_prompt_on(chat: Chats, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr("commands.chat_loop.monotonic", lambda: now[0])
