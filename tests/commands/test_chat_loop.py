@@ -553,7 +553,7 @@ def test_the_welcome_says_who_answers_and_what_is_kept(chat: Chats, state: Path,
 def test_why_what_is_typed_is_not_kept_is_told_before_the_welcome(chat: Chats, state: Path) -> None:
     how = {"lines": [], "at_terminal": True, "notice": "what is typed is not kept"}
     done = chat("--base-url", "http://127.0.0.1:9/v1", **how)
-    assert done.err.startswith("what is typed is not kept\n")
+    assert done.err.startswith("note: what is typed is not kept\n")
     assert chat("--base-url", "http://127.0.0.1:9/v1", "-q", **how).err == ""
 
 
