@@ -20,13 +20,19 @@ __all__ = ["CommandLine", "embedded_child", "is_gone", "is_slot_free", "last_jso
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
-    """Starts the program with *cache* as its model cache, and otherwise with an empty environment and home."""
+    """Starts the program with *cache* as its model cache, and otherwise with an empty environment and home.
+
+    *is_warm*: without the half second of Python's start and the imports, see `tests.support.warm_start`.
+    """
 
     cache: Path
+    is_warm: bool = False
 
     def start(self, *args: str, env: Mapping[str, str] | None = None, **how: Any) -> Program:
         """A running `python main.py ARGS`; *how* goes to `Program`."""
-        return Program(args, env={"KAYGRAPH_CACHE_DIR": str(self.cache), **(env or {})}, **how)
+        return Program(
+            args, env={"KAYGRAPH_CACHE_DIR": str(self.cache), **(env or {})}, **{"is_warm": self.is_warm, **how}
+        )
 
     def run(
         self, *args: str, env: Mapping[str, str] | None = None, timeout_s: float = 30.0, **how: Any

@@ -26,6 +26,12 @@ def cli(gguf: Path) -> CommandLine:
 
 
 @pytest.fixture(scope="session")
+def warm(gguf: Path) -> CommandLine:
+    """For tests of what the program does once it is imported: the same real processes, with a warm start."""
+    return CommandLine(gguf.parent, is_warm=True)
+
+
+@pytest.fixture(scope="session")
 def foreign(gguf: Path) -> Iterator[EmbeddedServer]:
     """A llama.cpp server of somebody else's: the program knows only its base URL."""
     with EmbeddedServer(gguf, expected_sha256=PINNED.sha256) as server:

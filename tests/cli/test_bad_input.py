@@ -173,6 +173,10 @@ FOR_SCRIPTS = (
 )
 
 
+COLD = (*FOR_SCRIPTS, "command: an option that does not exist")
+"""One of each kind, in a process that also starts Python and imports the program."""
+
+
 def _run(cli: CommandLine, bad: Bad, home: Path, *more: str) -> ProgramResult:
     """Run it, and see that it left nothing behind but what was there, and whole rows in the history."""
     for name, content in bad.files.items():
@@ -195,9 +199,9 @@ def _run(cli: CommandLine, bad: Bad, home: Path, *more: str) -> ProgramResult:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_bad_input_is_one_clear_error(cli: CommandLine, tmp_path: Path, name: str) -> None:
+def test_bad_input_is_one_clear_error(cli: CommandLine, warm: CommandLine, tmp_path: Path, name: str) -> None:
     bad = ALL[name]
-    result = _run(cli, bad, tmp_path)
+    result = _run(cli if name in COLD else warm, bad, tmp_path)
 
     assert result.exit_code == bad.exit_code, result.errors
     assert result.stdout == b""
@@ -210,9 +214,9 @@ def test_bad_input_is_one_clear_error(cli: CommandLine, tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize("name", FOR_SCRIPTS)
-def test_bad_input_gives_scripts_their_object_too(cli: CommandLine, tmp_path: Path, name: str) -> None:
+def test_bad_input_gives_scripts_their_object_too(warm: CommandLine, tmp_path: Path, name: str) -> None:
     bad = ALL[name]
-    result = _run(cli, bad, tmp_path, "--json")
+    result = _run(warm, bad, tmp_path, "--json")
     report = last_json(result)
 
     assert result.exit_code == bad.exit_code
@@ -233,8 +237,8 @@ def test_ten_megabytes_in_a_file_are_refused(cli: CommandLine, tmp_path: Path) -
         assert len(lines(result.errors)) <= 3
 
 
-def test_a_prompt_that_a_server_cannot_take_is_a_refused_request(cli: CommandLine, foreign: EmbeddedServer) -> None:
-    result = cli.run("--base-url", foreign.base_url or "", "-", stdin=b"A sentence of text. " * 10_000)
+def test_a_prompt_that_a_server_cannot_take_is_a_refused_request(warm: CommandLine, foreign: EmbeddedServer) -> None:
+    result = warm.run("--base-url", foreign.base_url or "", "-", stdin=b"A sentence of text. " * 10_000)
 
     assert result.exit_code == REFUSED
     assert result.stdout == b""
@@ -242,8 +246,8 @@ def test_a_prompt_that_a_server_cannot_take_is_a_refused_request(cli: CommandLin
     assert len(lines(result.errors)) <= 3
 
 
-def test_a_prompt_that_cannot_fit_the_embedded_model_is_not_sent(cli: CommandLine) -> None:
-    result = cli.run("-", stdin=b"A sentence of text. " * 10_000)
+def test_a_prompt_that_cannot_fit_the_embedded_model_is_not_sent(warm: CommandLine) -> None:
+    result = warm.run("-", stdin=b"A sentence of text. " * 10_000)
 
     assert result.exit_code == USAGE
     assert result.stdout == b""
@@ -251,11 +255,11 @@ def test_a_prompt_that_cannot_fit_the_embedded_model_is_not_sent(cli: CommandLin
     assert len(lines(result.errors)) == 2
 
 
-def test_bad_input_reaches_no_server(cli: CommandLine, tmp_path: Path) -> None:
+def test_bad_input_reaches_no_server(warm: CommandLine, tmp_path: Path) -> None:
     with ScriptedServer([[WaitForClientClose()]]) as server:
         for name in ("not UTF-8 in the argument", "an escape sequence", "binary"):
             bad, home = PROMPTS[name], tmp_path / name
             home.mkdir()
-            result = _run(cli, bad, home, "--base-url", server.base_url)
+            result = _run(warm, bad, home, "--base-url", server.base_url)
             assert result.exit_code == bad.exit_code
         assert server.connections == []

@@ -28,6 +28,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from tests.support.warm_start import WarmProcess, can_start_warm
+
 __all__ = [
     "CTRL_C",
     "CTRL_D",
@@ -161,7 +163,8 @@ class Program:
 
     *args* follow *argv_prefix* (default: this Python and main.py). *size* is the terminal's (columns, rows).
     *home* is the home directory and, unless *cwd* says otherwise, the working directory; if it is not given, it is
-    temporary. stdin "silent-pipe" is a pipe that stays open and empty until `type` or `close_stdin`.
+    temporary. stdin "silent-pipe" is a pipe that stays open and empty until `type` or `close_stdin`. *is_warm*: where
+    that is possible, the process does not import what it runs, see `warm_start`.
     """
 
     def __init__(
@@ -176,6 +179,7 @@ class Program:
         cwd: Path | None = None,
         size: tuple[int, int] = (80, 24),
         argv_prefix: Sequence[str] = MAIN,
+        is_warm: bool = False,
     ) -> None:
         self._changed = threading.Condition()
         self._collectors: dict[Stream, _Collector] = {}
@@ -189,6 +193,8 @@ class Program:
             if home is None:
                 home = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="program-")))
             argv = [*argv_prefix, *args]
+            environment = clean_environment(home, env)
+            is_warm = is_warm and argv_prefix == MAIN and can_start_warm(environment)
             terminal = -1
             if "tty" in (stdin, stdout, stderr):
                 self._terminal, terminal = os.openpty()
@@ -206,23 +212,31 @@ class Program:
                     childs_own.callback(os.close, writer)
                     self._collect(stream, reader)
                 outputs.append(writer)
-            source = subprocess.DEVNULL
             if stdin == "tty":
                 source, self._input = terminal, self._terminal
-            elif stdin != "devnull":
-                source, self._input = os.pipe()
+            else:
+                if stdin == "devnull":
+                    source = os.open(os.devnull, os.O_RDONLY)
+                else:
+                    source, self._input = os.pipe()
                 childs_own.callback(os.close, source)
             self._stack.callback(self._close_input)
             self.started_at = time.monotonic()
-            self._process = subprocess.Popen(
-                argv,
-                stdin=source,
-                stdout=outputs[0],
-                stderr=outputs[1],
-                env=clean_environment(home, env),
-                cwd=cwd or home,
-                start_new_session=True,
-            )
+            self._process: subprocess.Popen[bytes] | WarmProcess
+            if is_warm:
+                name = os.ttyname(terminal) if terminal >= 0 else ""
+                stdio = (source, *outputs)
+                self._process = WarmProcess(args, stdio=stdio, env=environment, cwd=cwd or home, terminal=name)
+            else:
+                self._process = subprocess.Popen(
+                    argv,
+                    stdin=source,
+                    stdout=outputs[0],
+                    stderr=outputs[1],
+                    env=environment,
+                    cwd=cwd or home,
+                    start_new_session=True,
+                )
             self._stack.callback(self._end)
             on_failure.pop_all()
         self._help(self._reap)
@@ -313,6 +327,7 @@ class Program:
                 what = "the program still runs" if self.is_running else "a process left behind holds its output"
                 raise ProgramTimeout(f"after {timeout_s} s {what}{self._last_words()}")
             assert self._ended_at is not None
+            assert self._process.returncode is not None
             stdout = self._collectors.get("stdout")
             return ProgramResult(
                 exit_code=self._process.returncode,
@@ -375,6 +390,7 @@ def run_program(
     cwd: Path | None = None,
     size: tuple[int, int] = (80, 24),
     argv_prefix: Sequence[str] = MAIN,
+    is_warm: bool = False,
     timeout_s: float = 30.0,
 ) -> ProgramResult:
     """Run a `Program` to its end. Raises ProgramTimeout, the program killed, after *timeout_s* seconds."""
@@ -388,5 +404,6 @@ def run_program(
         cwd=cwd,
         size=size,
         argv_prefix=argv_prefix,
+        is_warm=is_warm,
     ) as program:
         return program.wait(timeout_s)
