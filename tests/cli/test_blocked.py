@@ -18,7 +18,7 @@ from utils.guardrails.policy import compile_rules
 from utils.run_context import Parameters, RunContext
 
 PROMPT = "Tell a long story about a lighthouse."
-SAMPLING = ("--seed", "3", "--temperature", "0", "--max-tokens", "120")
+SAMPLING = ("--seed", "3", "--temperature", "0", "--max-tokens", "50")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,12 @@ class Banned:
     before: str
     after: str
     pack: Path
+
+
+@pytest.fixture(scope="module")
+def cli(warm: CommandLine) -> CommandLine:
+    """What is tested begins long after the imports."""
+    return warm
 
 
 @pytest.fixture(scope="module")

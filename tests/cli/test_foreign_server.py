@@ -16,6 +16,12 @@ SAMPLED = ("--temperature", "1", "--max-tokens", "24", PROMPT)
 
 
 @pytest.fixture(scope="module")
+def cli(warm: CommandLine) -> CommandLine:
+    """What is tested begins long after the imports."""
+    return warm
+
+
+@pytest.fixture(scope="module")
 def sampled(cli: CommandLine, foreign: EmbeddedServer) -> ProgramResult:
     """A sampled answer with seed 7, as events."""
     return cli.run("--base-url", foreign.base_url or "", "--events", "--seed", "7", *SAMPLED)

@@ -38,9 +38,9 @@ STOPS: dict[str, tuple[int, str, Stop]] = {
 
 
 @pytest.mark.parametrize("how", STOPS)
-def test_a_stop_after_some_tokens_keeps_the_text_and_ends_the_embedded_model(cli: CommandLine, how: str) -> None:
+def test_a_stop_after_some_tokens_keeps_the_text_and_ends_the_embedded_model(warm: CommandLine, how: str) -> None:
     exit_code, word, stop = STOPS[how]
-    with cli.start(*LONG, stdin="tty") as program:
+    with warm.start(*LONG, stdin="tty") as program:
         child = embedded_child(program)
         program.wait_for(b" ")
         before = program.output()
@@ -57,9 +57,9 @@ def test_a_stop_after_some_tokens_keeps_the_text_and_ends_the_embedded_model(cli
 
 
 def test_ctrl_c_frees_the_slot_of_a_foreign_server_and_the_events_end_with_the_report(
-    cli: CommandLine, foreign: EmbeddedServer
+    warm: CommandLine, foreign: EmbeddedServer
 ) -> None:
-    with cli.start("--base-url", foreign.base_url or "", "--events", *LONG, stdin="tty") as program:
+    with warm.start("--base-url", foreign.base_url or "", "--events", *LONG, stdin="tty") as program:
         program.wait_for(b'"text_delta"')
         assert not is_slot_free(foreign.base_url)
         program.type(CTRL_C)
@@ -75,10 +75,10 @@ def test_ctrl_c_frees_the_slot_of_a_foreign_server_and_the_events_end_with_the_r
     assert report["metrics"]["chunks"] > 0
 
 
-def test_ctrl_c_leaves_the_json_object_with_the_partial_text(cli: CommandLine) -> None:
+def test_ctrl_c_leaves_the_json_object_with_the_partial_text(warm: CommandLine) -> None:
     with (
         PacedServer(1000, 0.02) as server,
-        cli.start("--base-url", server.base_url, "--model", "m", "--json", "x", stdin="tty") as program,
+        warm.start("--base-url", server.base_url, "--model", "m", "--json", "x", stdin="tty") as program,
     ):
         wait_until(lambda: server.streams and len(server.streams[0].sent_at) >= 5, 10.0)
         program.type(CTRL_C)
@@ -99,12 +99,14 @@ def test_ctrl_c_leaves_the_json_object_with_the_partial_text(cli: CommandLine) -
 @pytest.mark.parametrize(
     ("how", "mode"), [("key", "text"), ("key", "json"), ("sigint", "events"), ("sigterm", "text"), ("sigterm", "json")]
 )
-def test_a_stop_before_the_first_token_ends_the_wait_for_a_silent_server(cli: CommandLine, how: str, mode: str) -> None:
+def test_a_stop_before_the_first_token_ends_the_wait_for_a_silent_server(
+    warm: CommandLine, how: str, mode: str
+) -> None:
     exit_code, word, stop = STOPS[how]
     args = () if mode == "text" else (f"--{mode}",)
     with (
         ScriptedServer([[WaitForClientClose()]]) as server,
-        cli.start(*args, "--base-url", server.base_url, "--model", "m", "x", stdin="tty") as program,
+        warm.start(*args, "--base-url", server.base_url, "--model", "m", "x", stdin="tty") as program,
     ):
         wait_until(lambda: server.requests, 10.0)
         stop(program)

@@ -16,6 +16,12 @@ LONG_KEY = "sk-proj-Zx81mQ0vTt5LwYc3"
 MODES = ([], ["--json"], ["--events"], ["--quiet"])
 
 
+@pytest.fixture(scope="module")
+def cli(warm: CommandLine) -> CommandLine:
+    """What is tested begins long after the imports."""
+    return warm
+
+
 # -- no key ----------------------------------------------------------------------------------------------------------
 
 

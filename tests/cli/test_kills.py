@@ -22,15 +22,21 @@ from tests.support.terminal import Program
 from utils.resilience.breaker_store import BreakerStore
 from utils.state_store import StateStore
 
-STORY = ("--temperature", "0", "Write a very long story about a lighthouse keeper.")
+STORY = ("--temperature", "0", "-s", "Tell.", "Write a very long story about a lighthouse keeper.")
 TOLD = ("--max-tokens", "50", *STORY)
 ENDLESS = ("--max-tokens", "2000", *STORY)
-LONG_PROMPT = "Say which word comes most often: " + "sea sky sea land " * 60
+LONG_PROMPT = "Say which word comes most often: " + "sea sky sea land " * 24
 """Read for so long that a model which has just been asked has written nothing yet."""
 AT_ONCE_S = 2.0
 WHILE_LOADING_S = 5.0
 """A model that is being loaded gets a second to end by itself, and then its end."""
 PATIENCE_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def cli(warm: CommandLine) -> CommandLine:
+    """What is tested begins long after the imports."""
+    return warm
 
 
 @pytest.fixture(scope="module")
