@@ -23,7 +23,10 @@ PATIENCE_S = 60.0
 
 
 class ChatTerminal:
-    """`python main.py chat ARGS` at a terminal of its own. As a context manager it ends what still runs."""
+    """`python main.py chat ARGS`, with a warm start, at a terminal of its own.
+
+    As a context manager it ends what still runs.
+    """
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class ChatTerminal:
             home=home,
             size=size,
             argv_prefix=argv_prefix,
+            is_warm=True,
         )
         self._stream = "stdout" if how.get("stdout", "tty") == "tty" else "stderr"
 

@@ -35,7 +35,7 @@ def _lag_s() -> float:
 def test_no_plan_makes_a_run_last_longer_than_its_time(cli: CommandLine) -> None:
     whole = known_answer(cli)
     slack_s = SLACK_S + _lag_s()
-    ended = list(run_all(cli, NASTY, timeout_s=TIMEOUT_S, whole=whole, slack_s=slack_s))
+    ended = list(run_all(cli, NASTY, timeout_s=TIMEOUT_S, whole=whole, slack_s=slack_s, at_once=len(NASTY)))
     assert [one.complaint for one in ended] == [""] * len(NASTY)
     assert all(one.exit_code in (3, 69) for one in ended)
     # All of them last as long as they may, and no longer.

@@ -162,10 +162,16 @@ def known_answer(cli: CommandLine) -> str:
 
 
 def run_all(
-    cli: CommandLine, wanted: Sequence[Trial], *, timeout_s: float, whole: str, slack_s: float = SLACK_S
+    cli: CommandLine,
+    wanted: Sequence[Trial],
+    *,
+    timeout_s: float,
+    whole: str,
+    slack_s: float = SLACK_S,
+    at_once: int = 2,
 ) -> Iterator[Ended]:
-    """Run the trials, two at a time; in their order. Each may last *timeout_s* and *slack_s*."""
-    with ThreadPoolExecutor(2) as pool:
+    """Run the trials, *at_once* at a time; in their order. Each may last *timeout_s* and *slack_s*."""
+    with ThreadPoolExecutor(at_once) as pool:
         yield from pool.map(lambda trial: _run(cli, trial, timeout_s, whole, slack_s), wanted)
 
 

@@ -14,14 +14,14 @@ from tests.support.scripted_server import Pause
 from tests.support.terminal import ProgramResult
 from utils.embedded_model.fetch import fetch
 
-ASK = ("--temperature", "0", "--max-tokens", "12", "--raw", "Name the largest ocean.")
+ASK = ("--temperature", "0", "--max-tokens", "12", "--raw", "-s", "Tell.", "Name the largest ocean.")
 CUT = ("--failure-plan", "cut@40%", "--retries", "0")
 
 
 @pytest.fixture(scope="module")
 def cli() -> CommandLine:
     """The program with the real model, fetched into the user's cache the first time."""
-    return CommandLine(fetch().parent)
+    return CommandLine(fetch().parent, is_warm=True)
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,7 @@ def test_text_after_a_finish_reason_takes_it_back() -> None:
 @pytest.mark.parametrize("interval_s", [0.0, 0.12])
 def test_a_finish_reason_on_every_chunk_proves_nothing(interval_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("utils.chat_reader._TAIL_S", 0.3)
-    words = [f"w{n} " for n in range(8)]
+    words = [f"w{n} " for n in range(5)]
 
     def script(end: bytes) -> Any:
         yield Send(head(length="until_close"))

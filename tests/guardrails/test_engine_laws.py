@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.guardrails.engine_laws import LAWS, Tally
+from tests.support.exhaustive import exhaustive
 
 
 @pytest.mark.parametrize("law", LAWS)
@@ -21,7 +22,7 @@ def test_the_engine_obeys_its_laws_on_random_rules_and_texts(law: str, seed: int
 @pytest.mark.parametrize("law", LAWS)
 def test_the_engine_obeys_its_laws_on_the_seeded_cases(law: str) -> None:
     tally = Tally()
-    for n in range(100):
+    for n in range(100 if exhaustive([True]) else 50):
         LAWS[law](random.Random(f"suite-{n}"), tally)
     assert tally.texts > 0
     assert tally.hidden > 0

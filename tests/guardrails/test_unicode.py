@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import cache
 
 import pytest
 
@@ -95,6 +96,7 @@ def matches(pattern: KeywordsPattern | RegularPattern, text: str) -> bool:
     return bool(found)
 
 
+@cache
 def cased() -> list[tuple[str, set[str]]]:
     """Every character that has another case and does not vanish, with all its cases."""
     characters = map(chr, range(sys.maxunicode + 1))

@@ -51,8 +51,8 @@ __all__ = [
     "serve_fault",
 ]
 
-DEADLINE_S = 0.6
-SHORT_STALL_S = 0.2
+DEADLINE_S = 0.4
+SHORT_STALL_S = 0.12
 WORDS = ("The ", "quick ", "brown ", "fox ", "café ", "jumps ", "over ", "the ", "lazy ", "dog.")
 FULL_TEXT = "".join(WORDS)
 THREE_WORDS = "".join(WORDS[:3])

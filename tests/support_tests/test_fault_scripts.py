@@ -23,7 +23,7 @@ from utils.errors import AppError
 
 End = Literal["fin", "rst", "silence", "refused", "no_connection"]
 
-QUIET_S = 0.45
+QUIET_S = 0.3
 RESETS = {
     "reset_before_response",
     "reset_after_headers",

@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from tests.support.exhaustive import exhaustive
 from utils.resilience.breaker import Breaker, Permit, Refused
 from utils.resilience.breaker_policy import BreakerPolicy
 
@@ -294,7 +295,9 @@ class BreakerAgainstModel(RuleBasedStateMachine):
 
 
 TestBreakerAgainstModel = BreakerAgainstModel.TestCase
-TestBreakerAgainstModel.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+TestBreakerAgainstModel.settings = settings(
+    max_examples=200 if exhaustive([True]) else 60, stateful_step_count=50, deadline=None
+)
 
 ON_A_PERMIT = (
     *("first content", "slow first content", "sign of life", "succeed", "release", "expiry"),
