@@ -81,7 +81,7 @@ def test_the_system_prompt_reaches_the_model(cli: CommandLine, foreign: Embedded
 
 
 def test_a_stop_text_ends_the_answer_before_it(cli: CommandLine, foreign: EmbeddedServer) -> None:
-    count = ("--seed", "1", "--temperature", "0", "--max-tokens", "40", "Count: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10.")
+    count = ("--seed", "1", "--temperature", "0", "--max-tokens", "24", "Count: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10.")
     whole = cli.run("--base-url", foreign.base_url or "", *count).text.rstrip("\n")
     stop = whole[len(whole) // 2 :][:4]
     result = cli.run("--base-url", foreign.base_url or "", "--stop", stop, "--json", *count)

@@ -76,7 +76,7 @@ def test_a_stopped_fetch_leaves_nothing_behind(
     index: _Index, tmp_path: Path, args: tuple[str, ...], number: signal.Signals, exit_code: int
 ) -> None:
     cache = tmp_path / "cache"
-    with CommandLine(cache).start(*args, env=index.environment, home=tmp_path, stdin="tty") as program:
+    with CommandLine(cache, is_warm=True).start(*args, env=index.environment, home=tmp_path, stdin="tty") as program:
         assert index.is_half_sent.wait(15)
         if number == signal.SIGINT:
             program.type(CTRL_C)

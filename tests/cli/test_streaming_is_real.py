@@ -55,7 +55,7 @@ def test_every_chunk_reaches_a_pipe_at_once_and_the_first_before_the_second_is_s
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_all_that_has_arrived_is_written_before_more_is_awaited(cli: CommandLine, mode: str) -> None:
+def test_all_that_has_arrived_is_written_before_more_is_awaited(warm: CommandLine, mode: str) -> None:
     """In lock step: the server goes on only when the text of every whole event is seen at the far end of the pipe.
 
     What it has sent ends inside the next event, and between the bytes of a character where there is one to split.
@@ -77,7 +77,7 @@ def test_all_that_has_arrived_is_written_before_more_is_awaited(cli: CommandLine
             yield WaitEvent(is_seen, 20.0)
         yield Send(wire.chunked(wire.sse(wire.finish(), wire.DONE)))
 
-    with ScriptedServer(default=answer) as server, cli.start(*MODES[mode], "--base-url", server.base_url, "x") as run:
+    with ScriptedServer(default=answer) as server, warm.start(*MODES[mode], "--base-url", server.base_url, "x") as run:
         for number, is_seen in enumerate(seen):
             run.wait_for(_as_shown(mode, number), 10.0)
             is_seen.set()
