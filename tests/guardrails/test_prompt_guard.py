@@ -337,7 +337,7 @@ PIECES = (
 texts = st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(texts, st.one_of(st.none(), texts))
 def test_it_never_raises_and_its_places_are_right(prompt: str, system: str | None) -> None:
     limits = PromptLimits(chars=1000, context_tokens=64, max_tokens=32)
