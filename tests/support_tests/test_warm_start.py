@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.support.scripted_server import wait_until
 from tests.support.terminal import CTRL_C, Program, ProgramResult, run_program
 from tests.support.warm_start import can_start_warm
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="everything starts cold there")
 LATIN_1 = "caf\udce9"
 
 
