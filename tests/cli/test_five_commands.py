@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from tests.cli.command_line import CommandLine, last_json, lines
+from tests.support.exhaustive import exhaustive
 from tests.support.paced_server import PacedServer
 from tests.support.terminal import ProgramResult
 
@@ -18,7 +19,12 @@ COMMANDS = {
     "monitor": ("--monitor-performance",),
     "gpt-4": ("--model", "gpt-4", "--temperature", "0.7"),
 }
-STDINS = ("tty", "devnull", "silent-pipe")
+QUIET = ("no arguments", "failures")
+CASES = [
+    *((name, stdin) for name in COMMANDS for stdin in ("tty", "devnull")),
+    *((name, "silent-pipe") for name in QUIET),
+    *exhaustive([(name, "silent-pipe") for name in COMMANDS if name not in QUIET]),
+]
 SAYS = {
     "no arguments": (),
     "guardrails": (),
@@ -34,15 +40,15 @@ Runs = dict[tuple[str, str], "Future[ProgramResult]"]
 
 
 @pytest.fixture(scope="module")
-def runs(cli: CommandLine) -> Iterator[Runs]:
+def runs(cli: CommandLine, warm: CommandLine) -> Iterator[Runs]:
     """All runs. The silent pipes wait for 3 seconds, all at the same time and while the others run."""
     with ThreadPoolExecutor(len(COMMANDS)) as waiting, ThreadPoolExecutor(2) as working:
         found: Runs = {}
-        for stdin, pool in (("silent-pipe", waiting), ("devnull", working), ("tty", working)):
-            for name, args in COMMANDS.items():
-                found[name, stdin] = pool.submit(cli.run, *args, stdin=stdin, env=_length(name))
+        for name, stdin in sorted(CASES, key=lambda case: case[1] != "silent-pipe"):
+            pool = waiting if stdin == "silent-pipe" else working
+            found[name, stdin] = pool.submit(cli.run, *COMMANDS[name], stdin=stdin, env=_length(name))
         for name, args in COMMANDS.items():
-            found[name, "json"] = working.submit(cli.run, *args, "--json", env=_length(name))
+            found[name, "json"] = working.submit(warm.run, *args, "--json", env=_length(name))
         yield found
 
 
@@ -50,8 +56,7 @@ def _length(name: str) -> dict[str, str]:
     return LONGER if name == "failures" else SHORT
 
 
-@pytest.mark.parametrize("stdin", STDINS)
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(("name", "stdin"), CASES)
 def test_a_command_answers_with_exit_code_0_and_nothing_but_the_answer_on_stdout(
     runs: Runs, name: str, stdin: str
 ) -> None:
