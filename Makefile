@@ -13,7 +13,7 @@ run: .venv/.run
 	@if [ -n "$$PROMPT" ]; then exec $(BIN)/python main.py $(ARGS) --prompt="$$PROMPT"; else exec $(BIN)/python main.py $(ARGS); fi
 
 test: .venv/.dev
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
