@@ -19,12 +19,15 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from utils.errors import ContentFiltered, NotAStream, ProtocolError, ProviderError, StreamTruncated
+from utils.errors import AnswerTooLong, ContentFiltered, NotAStream, ProtocolError, ProviderError, StreamTruncated
 from utils.events import Aborted, Event, Finished, Flagged, Opened, ReasoningDelta, TextDelta, TokenLogprob, Usage
 from utils.provider_errors import Scrub, classify_error_object, named, shortened
 from utils.sse import MAX_EVENT_BYTES, ServerSentEvent, SSEDecoder
 
-__all__ = ["ChatStreamDecoder"]
+__all__ = ["MAX_ANSWER_CHARS", "ChatStreamDecoder"]
+
+MAX_ANSWER_CHARS = 1 << 24
+"""Thirty times the longest answers that models offer (128 k tokens); the text of one answer is kept in memory."""
 
 T = TypeVar("T")
 
@@ -94,6 +97,7 @@ class ChatStreamDecoder:
     *scrub* takes the user's key out of what the server says about errors.
     Events up to a failure are still returned, so nothing that arrived is lost. After a failure, after `[DONE]`
     and after `finish()` further bytes are ignored. Offsets of `Flagged` count from the start of this body.
+    `feed` raises AnswerTooLong beyond *max_answer_chars*.
     """
 
     def __init__(
@@ -103,6 +107,7 @@ class ChatStreamDecoder:
         attempt: int,
         finish_reason_optional: bool = False,
         max_event_bytes: int = MAX_EVENT_BYTES,
+        max_answer_chars: int = MAX_ANSWER_CHARS,
         scrub: Scrub = str,
     ) -> None:
         self.failure: ProviderError | None = None
@@ -113,6 +118,7 @@ class ChatStreamDecoder:
         """`[DONE]` was seen: nothing more is coming."""
         self.chars = 0
         """Code points of answer text so far."""
+        self._max_answer_chars = max_answer_chars
         self._target = target
         self._attempt = attempt
         self._finish_reason_optional = finish_reason_optional
@@ -171,6 +177,9 @@ class ChatStreamDecoder:
             return Finished("stop")
         if not self._is_opened:
             return Aborted(NotAStream(f"{self._target} sent an empty stream", hint="run again, or try another server"))
+        if self.is_doubtful:
+            said = f"the stream ended after {self.chars} characters, of which some came behind its finish_reason"
+            return Aborted(StreamTruncated(said, hint="the answer may not be whole; run again"))
         how = "with [DONE] but without a finish_reason" if self.is_done else "without a finish_reason"
         hint = "the answer is not whole; run again"
         if self.is_done:
@@ -226,6 +235,11 @@ class ChatStreamDecoder:
             text = (delta.content or "") + (delta.refusal or "")
             if text:
                 start, self.chars = self.chars, self.chars + len(text)
+                if self.chars > self._max_answer_chars:
+                    raise AnswerTooLong(
+                        f"{self._target} has written more than {self._max_answer_chars:,} characters",
+                        hint="bound the answer with --max-tokens",
+                    )
                 tokens = _tokens(choice.logprobs) if choice.logprobs else ()
                 if self._tokens_ahead:
                     tokens = (*self._tokens_ahead, *tokens)

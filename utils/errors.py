@@ -27,13 +27,14 @@ AppError
 │   │   └── EmbeddedModelDied        its process ended; another one can be started
 │   └── ResumeDiverged           a replayed answer differs from what was shown
 ├── TotalTimeout            69   --timeout ran out (3 once text was shown)
+├── AnswerTooLong           69   the answer has no end (3 once text was shown)
 └── Stopped                      not a failure: the user or the system ended the run
     ├── Cancelled          130   Ctrl-C
     ├── Terminated         143   SIGTERM
     └── OutputClosed       141   the reader of stdout went away
 
-A ProviderError or TotalTimeout after text was shown ends with exit code 3 instead (`exit_code_after_text`):
-what is on the screen is not the whole answer.
+A ProviderError, TotalTimeout or AnswerTooLong after text was shown ends with exit code 3 instead
+(`exit_code_after_text`): what is on the screen is not the whole answer.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from typing import ClassVar
 
 __all__ = [
     "AnswerBlocked",
+    "AnswerTooLong",
     "AppError",
     "AuthFailed",
     "BreakerOpen",
@@ -262,6 +264,13 @@ class ResumeDiverged(ProviderError):
 
 class TotalTimeout(AppError):
     """The time budget of the whole run (`--timeout`) is used up."""
+
+    exit_code = 69
+    exit_code_after_text = EXIT_INCOMPLETE
+
+
+class AnswerTooLong(AppError):
+    """The server goes on writing beyond every answer that we know. Nothing is asked again: it would write on."""
 
     exit_code = 69
     exit_code_after_text = EXIT_INCOMPLETE

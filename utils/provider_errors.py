@@ -52,12 +52,17 @@ Scrub = Callable[[str], str]
 """Takes the user's key out of a text."""
 
 
+_MAX_SCRUBBED_CHARS = 65_536
+"""What is longer is cut: it is shown to nobody, and looking through 17 million characters takes memory and time."""
+
 _KEY_BEGINNING = 12
 """So many characters of a longer key are enough to be taken for it."""
 
 
 def key_scrubber(key: str | None) -> Scrub:
     """Replaces *key* by `[key]`, also percent-encoded, in other case, or broken by what a person does not see.
+
+    Of a long key every part of 12 characters or more is replaced, too.
 
     The search runs on the visible characters alone, so no set of separators has to be complete.
     """
@@ -68,13 +73,28 @@ def key_scrubber(key: str | None) -> Scrub:
     # Servers shorten keys: the beginning of a long one goes, with what looks like the rest of it.
     shown = _KEY_BEGINNING if len(bare_key) >= _KEY_BEGINNING + 4 else len(bare_key)
     pattern = re.compile("".join(written) + "|" + "".join(written[:shown]) + r"[\w-]*", re.IGNORECASE)
+    parts = {bare_key[n : n + shown].lower() for n in range(len(bare_key) - shown + 1)}
+
+    def without(text: str, spans: Callable[[str], list[tuple[int, int]]]) -> str:
+        places = [place for place, c in enumerate(text) if _is_visible(c)]
+        for start, end in reversed(spans("".join(text[place] for place in places))):
+            text = f"{text[: places[start]]}[key]{text[places[end - 1] + 1 :]}"
+        return text
+
+    def whole(visible: str) -> list[tuple[int, int]]:
+        return [match.span() for match in pattern.finditer(visible)]
+
+    def in_part(visible: str) -> list[tuple[int, int]]:
+        visible = visible.lower() if len(visible.lower()) == len(visible) else visible
+        spans: list[tuple[int, int]] = []
+        for start in range(len(visible) - shown + 1):
+            if visible[start : start + shown] in parts:
+                begin = spans.pop()[0] if spans and spans[-1][1] >= start else start
+                spans.append((begin, start + shown))
+        return spans
 
     def scrub(text: str) -> str:
-        places = [place for place, c in enumerate(text) if _is_visible(c)]
-        found = list(pattern.finditer("".join(text[place] for place in places)))
-        for match in reversed(found):
-            text = f"{text[: places[match.start()]]}[key]{text[places[match.end() - 1] + 1 :]}"
-        return text
+        return without(without(text[:_MAX_SCRUBBED_CHARS], whole), in_part)
 
     return scrub
 

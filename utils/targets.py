@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from utils.embedded_model.spec import PINNED
 from utils.errors import ConfigError, UsageProblem
@@ -36,6 +37,8 @@ __all__ = [
 OPENAI_URL = "https://api.openai.com/v1"
 DEFAULT_OPENAI_MODEL = "gpt-4o-mini"
 EMBEDDED_MODEL = PINNED.name
+_KEY_CHARS = 12
+"""Shorter keys are placeholders (`ollama`, `none`), which may well stand in a URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,11 @@ def embedded_target(settings: Settings, model: str = EMBEDDED_MODEL) -> Target:
 
 
 def server_target(settings: Settings, base_url: str, model: str, *, with_key: bool = True) -> Target:
-    """A server; *with_key*: it is the one that the key was meant for."""
+    """A server; *with_key*: it is the one that the key was meant for. Raises: ConfigError if its URL holds the key."""
+    key = settings.api_key.get_secret_value() if settings.api_key else None
+    # The URL is shown, logged and kept in many places, none of which knows what of it is a secret.
+    if key and len(key) >= _KEY_CHARS and key in unquote(base_url):
+        raise ConfigError("the base URL holds the API key", hint="leave it out there: it is sent as a header")
     return Target(
         base_url,
         model,

@@ -21,7 +21,7 @@ from tests.support.terminal import CTRL_C, CTRL_D, MAIN, ROOT, Program, clean_en
 
 KEY = "my-own-key-0123456789"
 OTHER_KEY = "another/key/0123456789"
-HEAVY = ("asyncio", "httpx2", "msgspec", "openai", "pydantic", "rich", "sqlite3", "xllamacpp")
+HEAVY = ("asyncio", "httpx2", "openai", "pydantic", "rich", "sqlite3", "xllamacpp")
 
 
 @pytest.fixture

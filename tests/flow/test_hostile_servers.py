@@ -285,3 +285,24 @@ def test_the_beginning_of_a_key_in_an_error_is_not_shown(told: int) -> None:
     assert scrub(f"bad key {key[:told]}... given") == "bad key [key]... given"
     assert scrub(f"bad key {key} given") == "bad key [key] given"
     assert scrub("sk-test- is a prefix") == "sk-test- is a prefix"
+
+
+@pytest.mark.parametrize("part", [slice(4, None), slice(-12, None), slice(6, 20), slice(None, 13)])
+@pytest.mark.parametrize("around", ["{}", "tail {}!", "'{}'", "&#115;{}", "…{}…"])
+def test_no_long_part_of_a_key_in_an_error_is_shown(part: slice, around: str) -> None:
+    from utils.provider_errors import key_scrubber
+
+    key = "sk-test-SECRETSECRET12345678"
+    scrub = key_scrubber(key)
+    shown = scrub(around.format(key[part]))
+    assert "[key]" in shown
+    assert "SECRET" not in shown
+    assert "45678" not in shown
+    assert scrub(around.format(key[part].swapcase())) == shown
+    assert scrub("SECRETSECRE is too short to tell") == "SECRETSECRE is too short to tell"
+
+
+def test_a_message_without_end_is_cut_before_anybody_searches_it() -> None:
+    from utils.provider_errors import key_scrubber
+
+    assert len(key_scrubber("sk-test-SECRETSECRET12345678")("x" * 10_000_000)) < 100_000

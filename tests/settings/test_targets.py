@@ -170,3 +170,11 @@ def test_the_key_goes_to_the_server_and_stands_in_no_repr() -> None:
 def test_the_target_knows_whether_done_alone_ends_an_answer(values: dict[str, object]) -> None:
     assert choose(**values, finish_reason_optional=True).target.finish_reason_optional is True
     assert choose(**values).target.finish_reason_optional is False
+
+
+@pytest.mark.parametrize("url", [f"http://h/{KEY}/v1", f"http://h/{KEY.replace('-', '%2d')}/v1", f"http://{KEY}.h/v1"])
+def test_a_url_that_holds_the_key_is_refused_as_it_is_shown_everywhere(url: str) -> None:
+    error = refused(base_url=url, api_key=KEY)
+    assert isinstance(error, ConfigError)
+    assert KEY not in error.message + error.hint
+    assert choose(base_url="http://ollama:11434/v1", api_key="ollama").target.base_url == "http://ollama:11434/v1"

@@ -201,7 +201,7 @@ def _run_program() -> NoReturn:
     from commands.startup import prepare_process
 
     # `--timeout` counts from the start of the process.
-    main.STARTED_S = time.monotonic()
+    vars(main)["STARTED_S"] = time.monotonic()
     prepare_process()
     sys.exit(main.main())
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.chat_stream import ChatStreamDecoder
+from utils.errors import AnswerTooLong, ProviderError
 from utils.events import Aborted, Event, Finished, Flagged, Opened, ReasoningDelta, TextDelta, TokenLogprob, Usage
 
 
@@ -190,3 +191,20 @@ def test_the_text_does_not_depend_on_the_cutting(texts: list[str], cut: int) -> 
     text, _, verdict = run(data, cut)
     assert text == "".join(encodable)
     assert verdict == Finished("stop")
+
+
+def test_text_behind_a_finish_reason_is_named_as_what_is_wrong() -> None:
+    _, _, verdict = run(sse(delta("a", finish="stop"), delta("b"), DONE))
+    assert isinstance(verdict, Aborted)
+    assert verdict.error.message == "the stream ended after 2 characters, of which some came behind its finish_reason"
+    assert "FINISH_REASON_OPTIONAL" not in verdict.error.hint
+
+
+@pytest.mark.parametrize("cut", [None, 7])
+def test_an_answer_without_end_is_an_error_that_nothing_follows(cut: int | None) -> None:
+    data = sse(*(delta("1234567890") for _ in range(10)), delta("", finish="stop"), DONE)
+    text, _, verdict = run(data, cut, max_answer_chars=100)
+    assert (len(text), verdict) == (100, Finished("stop"))
+    with pytest.raises(AnswerTooLong, match="t has written more than 99 characters") as caught:
+        run(data, cut, max_answer_chars=99)
+    assert not isinstance(caught.value, ProviderError)

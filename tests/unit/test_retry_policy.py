@@ -75,7 +75,7 @@ AGAIN = ("retry", "resume replay", "retry", "resume replay")
 
 TABLE = {
     # error: (alone, alone after text, with a fallback, with a fallback after text)
-    **dict.fromkeys(("InternalError", "UsageProblem", "ConfigError", "TotalTimeout"), OURS),
+    **dict.fromkeys(("InternalError", "UsageProblem", "ConfigError", "TotalTimeout", "AnswerTooLong"), OURS),
     **dict.fromkeys(("Cancelled", "Terminated", "OutputClosed"), OURS),
     **dict.fromkeys(("PromptRejected", "AnswerBlocked", "ValidationFailed", "ContentFiltered"), OURS),
     "RequestRefused": REFUSED,
