@@ -26,8 +26,8 @@ from utils.sse import MAX_EVENT_BYTES, ServerSentEvent, SSEDecoder
 
 __all__ = ["MAX_ANSWER_CHARS", "ChatStreamDecoder"]
 
-MAX_ANSWER_CHARS = 1 << 24
-"""Thirty times the longest answers that models offer (128 k tokens); the text of one answer is kept in memory."""
+MAX_ANSWER_CHARS = 1 << 22
+"""Eight times the longest answers that models offer (128 k tokens): an answer is kept in memory, this one in 200 MB."""
 
 T = TypeVar("T")
 
