@@ -177,6 +177,7 @@ def _pack_json(pack: Pack, rows: list[_Row]) -> dict[str, Any]:
 
 def _run_examples(packs: list[Pack], *, as_json: bool) -> int:
     from utils.guardrails.rules import RuleSet
+    from utils.render.figures import counted
 
     failures: list[dict[str, Any]] = []
     examples = rules = 0
@@ -198,7 +199,7 @@ def _run_examples(packs: list[Pack], *, as_json: bool) -> int:
         found = "finds nothing in" if failure["key"] == "match" else "finds something in"
         where = f"{failure['pack']}: rule {failure['rule']} {found} {failure['key']} example {failure['number']}"
         click.echo(f"{where}: {failure['text']!r}")
-    click.echo(f"{rules} rules, {examples} examples, {len(failures)} failed")
+    click.echo(f"{counted(rules, 'rule')}, {counted(examples, 'example')}, {len(failures):,} failed")
     return EXAMPLES_FAILED if failures else 0
 
 

@@ -152,3 +152,9 @@ def test_the_help_pages_name_exit_codes_and_the_format(
     code, out, _ = run(capsys, *args, "--help")
     assert code == 0
     assert ("[[rule]]" in out) if not args else ("Exit codes:" in out)
+
+
+def test_one_is_no_plural(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = tmp_path / "one.toml"
+    one.write_text("name = 'one'\n[[rule]]\nid = 'x'\nkeywords = ['nightfall']\nmatch = ['nightfall']\n", "utf-8")
+    assert run(capsys, "test", str(one))[:2] == (0, "1 rule, 1 example, 0 failed\n")
