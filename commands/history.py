@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from utils.history import History, RunFilter
+    from utils.history import History, HistoryRow, RunFilter
 
 __all__ = ["command"]
 
@@ -71,7 +71,10 @@ def list_runs(*, limit: int, as_json: bool, **which: Any) -> None:
     from utils.render.history_table import run_lines
 
     with _history() as history:
-        rows = history.rows(_filter(limit, **which))
+        chosen = _filter(limit, **which)
+        rows = history.rows(chosen)
+        # Whoever was given fewer than the limit has them all.
+        count = history.count(chosen) if len(rows) == limit else len(rows)
         _check(history)
     if as_json:
         for row in rows:
@@ -80,6 +83,8 @@ def list_runs(*, limit: int, as_json: bool, **which: Any) -> None:
         _print(run_lines(rows, _width()))
     else:
         click.echo("no runs", err=True)
+    if count > len(rows):
+        click.echo(f"{len(rows):,} of {count:,} runs are shown; -n {count} shows all", err=True)
 
 
 @command.command()
@@ -136,30 +141,51 @@ def export(**which: Any) -> None:
 @click.option("--older-than", type=_Age(), metavar="AGE", help="Forget runs older than 30d, 12h, ...")
 @click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Forget all but the newest N.")
 def prune(*, older_than: float | None, keep: int | None) -> None:
-    """Forget runs, their events and their texts for good."""
+    """Forget runs, their events and their texts for good; and files that were set aside as damaged."""
+    from utils.render.figures import counted
+
     if older_than is None and keep is None:
         raise click.UsageError("say which runs to forget: --older-than 30d, or --keep 100")
     before = None if older_than is None else time.time() - older_than
     with _history() as history:
-        count = history.prune(before=before, keep=keep)
+        forgotten = history.prune(before=before, keep=keep)
+        for file in forgotten.damaged:
+            click.echo(
+                f"deleted {str(file.path)!r}, set aside as damaged: {counted(file.size_bytes, 'byte')}", err=True
+            )
         _check(history)
-    click.echo(f"{count} {'run' if count == 1 else 'runs'} forgotten", err=True)
+    click.echo(f"{counted(forgotten.runs, 'run')} forgotten", err=True)
 
 
 def find_record(run: str) -> Any:
-    """The record of the run whose id begins with *run*, or of the newest (`last`). Raises UsageProblem."""
+    """The record of the run whose id begins with *run*, or of the newest that has ended (`last`). Raises UsageProblem.
+
+    If a newer one has not ended, a line on stderr says so.
+    """
     from utils.errors import UsageProblem
+    from utils.history import RunFilter
 
     with _history() as history:
         row = history.find(run)
         record = None if row is None else history.record(row.run_id)
+        newest = history.rows(RunFilter(limit=1)) if run == "last" and record is not None else []
         _check(history)
     if record is not None:
+        if newest and newest[0].ended_at is None:
+            click.echo(_left_nothing(newest[0]), err=True)
         return record
     hint = "`python main.py history list` shows what there is"
     if row is None:
         raise UsageProblem(f"there is no run {run!r} in the history", hint=hint)
     raise UsageProblem(f"the run {row.run_id} is {row.status}: it has left no figures", hint=hint)
+
+
+def _left_nothing(row: HistoryRow) -> str:
+    from utils.render.harmless import one_line
+    from utils.render.history_table import local_time
+
+    state = "was interrupted and left no record" if row.status == "interrupted" else "is still running"
+    return one_line(f"the newest run, {row.run_id} ({local_time(row.started_at)}, {row.model}), {state}")
 
 
 def _history() -> History:
@@ -186,7 +212,11 @@ def _check(history: History) -> None:
     from utils.errors import ConfigError
 
     if warning := history.take_warning():
-        hint = "`history prune` removes what was put aside; KAYGRAPH_STATE_DIR names another directory"
+        hint = (
+            "`history prune` removes what was set aside"
+            if "damaged" in warning
+            else "KAYGRAPH_STATE_DIR names another directory"
+        )
         raise ConfigError(warning.removesuffix("; this run is not recorded"), hint=hint)
 
 

@@ -13,9 +13,9 @@ __all__ = ["command"]
 @click.argument("run")
 @click.option("-o", "--output", metavar="FILE", help="Write here; - is stdout [run-ID.html in this directory].")
 def command(run: str, *, output: str | None) -> None:
-    """Write the page of RUN (an id, or its first characters; `last` for the newest): one file, without script.
+    """Write the page of RUN (an id, or its first characters; `last` for the newest that has ended).
 
-    It shows the answer only if the run was kept with --log-text.
+    It is one file, without script, and shows the answer only if the run was kept with --log-text.
 
     \b
     Examples:
@@ -24,13 +24,19 @@ def command(run: str, *, output: str | None) -> None:
       python main.py report last -o - | ssh desk 'cat > run.html'
     """
     from commands.history import find_record
+    from utils.render.harmless import one_line
+    from utils.render.history_table import local_time
     from utils.report.page import page_html, write_page
 
     record = find_record(run)
+    facts = record.facts
+    model = record.report["model_used"] or facts.model_requested or "?"
+    what = one_line(f"report of the run {facts.run_id} ({local_time(facts.started_at)}, {model})")
     if output == "-":
         click.echo(page_html(record).encode(), nl=False)
+        click.echo(f"{what} written to stdout", err=True)
         return
-    path = Path(output if output is not None else f"run-{record.facts.run_id}.html")
+    path = Path(output if output is not None else f"run-{facts.run_id}.html")
     try:
         write_page(record, path)
     except OSError as error:
@@ -40,4 +46,4 @@ def command(run: str, *, output: str | None) -> None:
             f"the report {str(path)!r} cannot be written: {error.strerror or error}",
             hint="name another file with -o, or - for stdout",
         ) from error
-    click.echo(f"report written to {path}", err=True)
+    click.echo(f"{what} written to {path}", err=True)

@@ -3,11 +3,15 @@
 Whatever goes wrong (no directory, no permission, a full disk, a lock, a damaged or foreign file), `attempt` gives the
 answer of somebody who knows nothing, says so once (`take_warning`) and leaves the file alone for a while. So it never
 raises, and how long it may hold up a run is bounded by its `FileKind`.
+
+A file is set aside as damaged only if SQLite says that it is, or a reader of rows does (`Unreadable`). A failure of any
+other kind, such as one of ours, says nothing about the file.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,10 +25,12 @@ from utils.clock import Clock, monotonic
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["DatabaseFile", "FileKind", "transaction"]
+__all__ = ["DatabaseFile", "FileKind", "SetAside", "Unreadable", "transaction"]
 
 _T = TypeVar("_T")
 _HEADER = b"SQLite format 3\x00"
+_BUSY: Final = 5
+_LOCKED: Final = 6
 _CORRUPT: Final = 11
 _NOT_A_DATABASE: Final = 26
 """SQLite's result codes."""
@@ -32,6 +38,8 @@ _NOT_A_DATABASE: Final = 26
 _HEALTHY_S = 0.005
 _REST_S = 60.0
 """Accesses that took the kind's budget within _REST_S, or failed, are followed by a rest of _REST_S without any."""
+_HURRIED_BUSY_S = 0.5
+"""After a lock that was not waited out, a file without a budget is tried all the same, but waited for only so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +50,8 @@ class FileKind:
     for ours.  *migrations*: the SQL that leads from nothing to version 1, from there to 2, and so on; the newest
     version is their number.  *consequence*: what follows if it cannot be used, as the end of a sentence.
     *busy_s*: how long one access waits for other processes.  *budget_s*: how long accesses may take within a minute
-    before the file is left alone; None: as long as they need.  *is_durable*: whether a power cut may cost no more than
-    the last transactions (else it may cost the file).
+    before the file is left alone; None: as long as they need, and a lock is no reason to leave it alone.  *is_durable*:
+    whether a power cut may cost no more than the last transactions (else it may cost the file).
     """
 
     name: str
@@ -58,6 +66,18 @@ class FileKind:
     def version(self) -> int:
         """The newest version of its schema."""
         return len(self.migrations)
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A file that was once set aside as damaged, with what SQLite keeps beside it."""
+
+    path: Path
+    size_bytes: int
+
+
+class Unreadable(Exception):
+    """A row holds what nobody of ours writes there, so that the file is worth nothing: it is set aside as damaged."""
 
 
 class _Foreign(Exception):
@@ -85,16 +105,26 @@ class DatabaseFile:
         self._lock = Lock()
         self._connection: sqlite3.Connection | None = None
         self._inode = -1
+        self._moves: list[str] = []
         self._warning: str | None = None
         self._has_warned = False
-        self._rests_until_s = self._spent_since_s = float("-inf")
+        self._rests_until_s = self._hurries_until_s = self._spent_since_s = float("-inf")
         self._spent_s = 0.0
 
     def take_warning(self) -> str | None:
-        """One line about the first thing that went wrong, once; None if all is well or it was taken before."""
+        """One line about the first thing that went wrong, once; None if all is well or it was taken before.
+
+        That a file was set aside is always told, whatever else went wrong before.
+        """
         with self._lock:
-            warning, self._warning = self._warning, None
-            return warning
+            told = [*self._moves, *([self._warning] if self._warning is not None else [])]
+            self._moves, self._warning = [], None
+            return "; ".join(told) or None
+
+    def forget_failure(self) -> None:
+        """What failed was done later: nobody needs to know of it. What was set aside is told all the same."""
+        with self._lock:
+            self._warning, self._has_warned = None, False
 
     def close(self) -> None:
         """Free the file; it may be used again. Idempotent."""
@@ -108,7 +138,7 @@ class DatabaseFile:
             if started_s < self._rests_until_s:
                 return otherwise
             try:
-                if self._connection is None and not creates and not self._path.exists():
+                if self._connection is None and not creates and not self._is_there():
                     return otherwise
                 import sqlite3
             except OSError as error:
@@ -118,20 +148,36 @@ class DatabaseFile:
                 self._give_up("this Python has no sqlite3", rest_s=float("inf"))
                 return otherwise
             try:
-                return work(self._connected())
+                result = work(self._connected())
             except _Foreign as error:
                 self._give_up(f"{self._shown_path()} {error}", rest_s=float("inf"))
-            except (OSError, sqlite3.Error, ValueError, TypeError, OverflowError) as error:
+            except (OSError, sqlite3.Error, Unreadable, ValueError, TypeError, OverflowError) as error:
                 self._fail(error)
+            else:
+                self._hurries_until_s = float("-inf")
+                return result
             finally:
                 self._account(started_s)
             return otherwise
 
-    def remove_aside(self) -> None:
-        """Delete the damaged files that were put aside. Never raises."""
+    def set_aside(self) -> list[SetAside]:
+        """The damaged files that were set aside. Never raises."""
+        found: list[SetAside] = []
         with contextlib.suppress(OSError):
-            for path in self._path.parent.glob(f"{self._path.name}.damaged*"):
-                path.unlink()
+            for path in sorted(self._path.parent.glob(f"{self._path.name}.damaged*")):
+                with contextlib.suppress(OSError):
+                    found.append(SetAside(path, path.stat().st_size))
+        return found
+
+    @staticmethod
+    def remove(files: list[SetAside]) -> list[SetAside]:
+        """Delete files that were set aside; those that are gone now. Never raises."""
+        removed: list[SetAside] = []
+        for file in files:
+            with contextlib.suppress(OSError):
+                file.path.unlink()
+                removed.append(file)
+        return removed
 
     # Everything below runs under the lock.
 
@@ -148,15 +194,27 @@ class DatabaseFile:
 
     def _fail(self, error: Exception) -> None:
         code = getattr(error, "sqlite_errorcode", None)
-        is_damaged = (code is not None and code & 0xFF in (_CORRUPT, _NOT_A_DATABASE)) or isinstance(
-            error, ValueError | TypeError | OverflowError
-        )
-        if is_damaged and (aside := self._set_aside()) is not None:
-            self._warn(f"{self._shown_path()} was damaged; it is now {aside.name}, and a new one is begun")
+        code = code & 0xFF if code is not None else None
+        if (code in (_CORRUPT, _NOT_A_DATABASE) or isinstance(error, Unreadable)) and self._set_aside():
             return
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        # Another process that holds a lock will end; what is wrong with a file or a directory stays wrong for a while.
-        self._give_up(f"{self._shown_path()} cannot be used: {reason}", rest_s=_REST_S)
+        reason = f"{self._shown_path()} cannot be used: {self._reason(error)}"
+        if isinstance(error, ValueError | TypeError | OverflowError):
+            # What went wrong was this access, not the file.
+            self._give_up(reason, rest_s=0.0)
+        elif code in (_BUSY, _LOCKED) and self._kind.budget_s is None:
+            self._give_up(reason, rest_s=0.0)
+            self._hurries_until_s = self._clock() + _REST_S
+        else:
+            # Another process that holds a lock will end; what is wrong with a directory stays wrong for a while.
+            self._give_up(reason, rest_s=_REST_S)
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            # In what is no directory nothing exists, so this is the nearest one that does.
+            nearest = next((parent for parent in self._path.parents if os.path.lexists(parent)), None)
+            if nearest is not None and not os.path.isdir(nearest):
+                return f"{str(nearest)!r} is not a directory"
+        return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
     def _give_up(self, reason: str, *, rest_s: float) -> None:
         self._disconnect()
@@ -177,6 +235,14 @@ class DatabaseFile:
 
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+
+    def _is_there(self) -> bool:
+        """Raises OSError if that cannot be told: nobody has a file in what is no directory."""
+        try:
+            self._path.stat()
+        except FileNotFoundError:
+            return False
+        return True
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -215,7 +281,10 @@ class DatabaseFile:
     def _connect(self, path: Path) -> sqlite3.Connection:
         import sqlite3
 
-        connection = sqlite3.connect(path, timeout=self._kind.busy_s, isolation_level=None, check_same_thread=False)
+        busy_s = self._kind.busy_s
+        if self._clock() < self._hurries_until_s:
+            busy_s = min(busy_s, _HURRIED_BUSY_S)
+        connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
         # OFF: no fsync, which may take a second; what a power cut damages is set aside and begun anew.
         connection.execute(f"PRAGMA synchronous = {'NORMAL' if self._kind.is_durable else 'OFF'}")
         return connection
@@ -259,27 +328,52 @@ class DatabaseFile:
         if not header.startswith(_HEADER) or int.from_bytes(header[68:72], "big") != self._kind.application_id:
             raise _Foreign(f"is not a {self._kind.name} of this program; delete it or move it away")
 
-    def _set_aside(self) -> Path | None:
-        """Rename the damaged file, unless another process has done so; its new path, None if that cannot be done."""
+    def _set_aside(self) -> bool:
+        """Rename the damaged file, unless another process has done so, and tell where it is now; whether it is away."""
         self._disconnect()
         aside = self._free_name()
+        place = f"is now {aside.name}"
         try:
             # What lies there now may be a new file that another process has begun.
-            if self._path.stat().st_ino == self._inode:
+            is_ours = self._path.stat().st_ino == self._inode
+            if is_ours:
                 os.replace(self._path, aside)
-                for suffix in ("-wal", "-shm"):
-                    self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
         except FileNotFoundError:
-            return aside
+            is_ours = False
         except OSError:
-            return None
-        return aside
+            return False
+        if is_ours:
+            self._move_log(aside)
+        elif (moved := self._moved_by_another()) is not None:
+            place = f"is now {moved.name}"
+        else:
+            place = "was taken away by another process"
+        self._moves.append(f"{self._shown_path()} was damaged; it {place}, and a new one is begun")
+        return True
+
+    def _move_log(self, aside: Path) -> None:
+        """Its last transactions may stand in the log, and SQLite would read them into the new file."""
+        log = self._path.with_name(f"{self._path.name}-wal")
+        with contextlib.suppress(OSError):
+            self._path.with_name(f"{self._path.name}-shm").unlink(missing_ok=True)
+            if log.stat().st_size:
+                os.replace(log, f"{aside}-wal")
+            else:
+                log.unlink()
+
+    def _moved_by_another(self) -> Path | None:
+        """Where the file that was open here lies now; None if it was deleted."""
+        for file in self.set_aside():
+            with contextlib.suppress(OSError):
+                if file.path.stat().st_ino == self._inode:
+                    return file.path
+        return None
 
     def _free_name(self) -> Path:
         """Where a damaged file can lie without taking the place of an earlier one."""
-        names = (f"{self._path.name}.damaged{end}" for end in ("", *(f"-{n}" for n in range(2, 10))))
-        paths = [self._path.with_name(name) for name in names]
-        return next((path for path in paths if not path.exists()), paths[-1])
+        ends = itertools.chain([""], (f"-{n}" for n in itertools.count(2)))
+        paths = (self._path.with_name(f"{self._path.name}.damaged{end}") for end in ends)
+        return next(path for path in paths if not os.path.lexists(path))
 
 
 @contextmanager

@@ -15,16 +15,17 @@ Times are seconds since 1970.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from utils.conversation import Conversation, Exchange
-from utils.database_file import DatabaseFile, FileKind, transaction
+from utils.database_file import DatabaseFile, FileKind, SetAside, transaction
 from utils.processes import is_running, process_start
 from utils.run_record import RunFacts, RunRecord
 from utils.state_store import state_directory
@@ -32,7 +33,7 @@ from utils.state_store import state_directory
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["History", "HistoryRow", "RunFilter", "history_path"]
+__all__ = ["History", "HistoryRow", "Pruned", "RunFilter", "history_path"]
 
 _FIRST = """
 CREATE TABLE runs (
@@ -70,6 +71,12 @@ _KIND: Final = FileKind(
     budget_s=None,
     is_durable=True,
 )
+_INSERT: Final = (
+    "INSERT INTO runs (run_id, started_at, status, model_requested, target, prompt_chars, is_simulated, "
+    "version, settings, pid, process_start) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_BY_PROCESS: Final = ("running", "interrupted")
+"""The file calls both `running`; which of them it is depends on the process."""
 _TABLES = ("events", "metrics", "details", "texts", "turns")
 _COLUMNS = (
     "id, run_id, started_at, ended_at, status, exit_code, finish_reason, error_code, model_requested, model_used, "
@@ -119,6 +126,13 @@ class RunFilter:
     with_simulated: bool = True
 
 
+class Pruned(NamedTuple):
+    """What `History.prune` has forgotten: how many runs, and the damaged files that it deleted."""
+
+    runs: int
+    damaged: list[SetAside]
+
+
 class History:
     """The file at *path*, made when the first run is recorded. Never raises; see `take_warning`."""
 
@@ -142,28 +156,21 @@ class History:
 
     def begin(self, facts: RunFacts) -> None:
         """Write the row of a run that is about to send its request."""
-        row = (
-            *(facts.run_id, facts.started_at, "running", facts.model_requested, facts.target, facts.prompt_chars),
-            *(
-                facts.is_simulated,
-                facts.version,
-                json.dumps(dict(facts.settings)),
-                os.getpid(),
-                process_start(os.getpid()),
-            ),
-        )
+        row = _first_row(facts)
 
-        def work(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "INSERT INTO runs (run_id, started_at, status, model_requested, target, prompt_chars, is_simulated, "
-                "version, settings, pid, process_start) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                row,
-            )
+        def work(connection: sqlite3.Connection) -> bool:
+            connection.execute(_INSERT, row)
+            return True
 
-        self._file.attempt(work, None)
+        # If a damaged file was set aside, the second try begins the new one; after any other failure it is as good.
+        if not self._file.attempt(work, False):
+            self._file.attempt(work, False)
 
     def complete(self, record: RunRecord, *, ended_at: float) -> None:
-        """Write what became of the run; all of it or nothing."""
+        """Write what became of the run; all of it or nothing.
+
+        `begin` may have left no row: the file was locked then, or has been set aside or deleted since.
+        """
         report, facts = record.report, record.facts
         error = report.get("error") or {}
         outcome = (
@@ -186,9 +193,11 @@ class History:
         whole = record.as_json()
         texts = whole.pop("prompt"), whole.pop("text"), whole.pop("system")
         details = zlib.compress(json.dumps(whole, separators=(",", ":")).encode())
+        row = _first_row(facts)
 
-        def work(connection: sqlite3.Connection) -> None:
+        def work(connection: sqlite3.Connection) -> bool:
             with transaction(connection):
+                connection.execute(f"{_INSERT} ON CONFLICT (run_id) DO NOTHING", row)
                 connection.execute(
                     "UPDATE runs SET ended_at = ?, status = ?, exit_code = ?, finish_reason = ?, error_code = ?, "
                     "model_used = ?, target = ? WHERE run_id = ?",
@@ -202,14 +211,16 @@ class History:
                     connection.execute("INSERT INTO texts VALUES (?, ?, ?, ?)", (run, *texts))
                 if record.text and facts.conversation is not None:
                     connection.execute("INSERT INTO turns VALUES (?, ?)", (run, facts.conversation))
+            return True
 
-        self._file.attempt(work, None)
+        if self._file.attempt(work, False) or self._file.attempt(work, False):
+            self._file.forget_failure()
 
     def rows(self, which: RunFilter | None = None) -> list[HistoryRow]:
         """The runs that fit, newest first."""
         which = which or RunFilter()
         conditions, values = _where(which)
-        limit = "" if which.limit is None else f" LIMIT {int(which.limit)}"
+        limit = "" if which.limit is None or which.status in _BY_PROCESS else f" LIMIT {int(which.limit)}"
 
         def work(connection: sqlite3.Connection) -> list[HistoryRow]:
             found = connection.execute(
@@ -220,7 +231,20 @@ class History:
 
         nothing: list[HistoryRow] = []
         rows = self._file.attempt(work, nothing, creates=False)
-        return rows if which.status != "interrupted" else [row for row in rows if row.status == "interrupted"]
+        if which.status not in _BY_PROCESS:
+            return rows
+        return [row for row in rows if row.status == which.status][: which.limit]
+
+    def count(self, which: RunFilter) -> int:
+        """How many runs fit, whatever the limit."""
+        if which.status in _BY_PROCESS:
+            return len(self.rows(dataclasses.replace(which, limit=None)))
+        conditions, values = _where(which)
+
+        def work(connection: sqlite3.Connection) -> int:
+            return int(connection.execute(f"SELECT count(*) FROM runs{conditions}", values).fetchone()[0])  # noqa: S608
+
+        return self._file.attempt(work, 0, creates=False)
 
     def find(self, run: str) -> HistoryRow | None:
         """The newest run whose id begins with *run*; for `last` the newest that has ended, or else that has begun."""
@@ -247,8 +271,11 @@ class History:
             ).fetchone()
             if found is None:
                 return None
-            row = json.loads(zlib.decompress(found[0]))
-            return RunRecord.from_json(row | {"prompt": found[1], "text": found[2], "system": found[3]})
+            try:
+                row = json.loads(zlib.decompress(found[0]))
+                return RunRecord.from_json(row | {"prompt": found[1], "text": found[2], "system": found[3]})
+            except (zlib.error, LookupError, TypeError, ValueError) as error:
+                raise ValueError(f"the record of the run {run} cannot be read") from error
 
         return self._file.attempt(work, None, creates=False)
 
@@ -281,12 +308,14 @@ class History:
 
         self._file.attempt(work, None, creates=False)
 
-    def prune(self, *, before: float | None = None, keep: int | None = None) -> int:
-        """Forget runs that began before that instant, and all but the newest *keep*; how many were forgotten.
+    def prune(self, *, before: float | None = None, keep: int | None = None) -> Pruned:
+        """Forget runs that began before that instant, and all but the newest *keep*; what was forgotten.
 
-        A run that is still running is never forgotten. Damaged files that were put aside go, too: nobody can tell what
-        they hold.
+        A run that is still running is never forgotten. Damaged files that were set aside before go, too: nobody can
+        tell what they hold.
         """
+        # Not the one that is set aside only now: nobody has been told of it yet.
+        damaged = self._file.set_aside()
 
         def work(connection: sqlite3.Connection) -> int:
             with transaction(connection):
@@ -307,13 +336,19 @@ class History:
                 connection.execute("VACUUM")
             return len(found)
 
-        forgotten = self._file.attempt(work, 0, creates=False)
-        self._file.remove_aside()
-        return forgotten
+        return Pruned(self._file.attempt(work, 0, creates=False), self._file.remove(damaged))
 
     @staticmethod
     def _metrics(connection: sqlite3.Connection, run: int) -> Iterator[tuple[str, float]]:
         yield from connection.execute("SELECT name, value FROM metrics WHERE run = ?", (run,))
+
+
+def _first_row(facts: RunFacts) -> tuple[object, ...]:
+    """The values of _INSERT."""
+    return (
+        *(facts.run_id, facts.started_at, "running", facts.model_requested, facts.target, facts.prompt_chars),
+        *(facts.is_simulated, facts.version, json.dumps(dict(facts.settings)), os.getpid(), process_start(os.getpid())),
+    )
 
 
 def _where(which: RunFilter) -> tuple[str, Sequence[object]]:
@@ -324,7 +359,7 @@ def _where(which: RunFilter) -> tuple[str, Sequence[object]]:
         values.append(which.model)
     if which.status is not None:
         conditions.append("status = ?")
-        values.append("running" if which.status == "interrupted" else which.status)
+        values.append("running" if which.status in _BY_PROCESS else which.status)
     if which.since is not None:
         conditions.append("started_at >= ?")
         values.append(which.since)

@@ -12,12 +12,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from utils.clock import Clock, monotonic
-from utils.database_file import DatabaseFile, FileKind, transaction
+from utils.database_file import DatabaseFile, FileKind, Unreadable, transaction
 from utils.embedded_model.spec import home_directory
 from utils.metrics.sketch import Sketch
 from utils.processes import is_running, process_start
@@ -88,6 +89,15 @@ def state_path(environ: Mapping[str, str] = os.environ) -> Path | None:
     """The state file; None without a home directory."""
     directory = state_directory(environ)
     return None if directory is None else directory / "state.sqlite3"
+
+
+@contextmanager
+def _stored_values() -> Iterator[None]:
+    """What cannot be read here was not written by us."""
+    try:
+        yield
+    except (ValueError, TypeError, OverflowError) as error:
+        raise Unreadable(str(error)) from error
 
 
 class StateStore:
@@ -210,19 +220,22 @@ class StateStore:
         row = connection.execute(f"SELECT {_BREAKER_COLUMNS} FROM breakers WHERE target = ?", (key,)).fetchone()  # noqa: S608
         if row is None:
             return None
-        now, written_at = self._wall(), float(row[0])
+        now = self._wall()
+        with _stored_values():
+            written_at = float(row[0])
         if not -_CLOCK_SKEW_S <= now - written_at <= _FORGET_BREAKER_S:
             return None
-        failures_for_s = max(0.0, float(row[7]) - now)
-        return SharedState(
-            generation=int(row[1]),
-            is_open=bool(row[2]),
-            open_for_s=max(0.0, float(row[3]) - now),
-            consecutive_opens=int(row[4]),
-            cooldown_for_s=max(0.0, float(row[5]) - now),
-            failures_in_a_row=int(row[6]) if failures_for_s else 0,
-            failures_for_s=failures_for_s,
-        )
+        with _stored_values():
+            failures_for_s = max(0.0, float(row[7]) - now)
+            return SharedState(
+                generation=int(row[1]),
+                is_open=bool(row[2]),
+                open_for_s=max(0.0, float(row[3]) - now),
+                consecutive_opens=int(row[4]),
+                cooldown_for_s=max(0.0, float(row[5]) - now),
+                failures_in_a_row=int(row[6]) if failures_for_s else 0,
+                failures_for_s=failures_for_s,
+            )
 
     def _write(self, connection: sqlite3.Connection, key: str, state: SharedState) -> None:
         now = self._wall()
@@ -237,8 +250,9 @@ class StateStore:
         row = connection.execute(query, (key, figure)).fetchone()
         if row is None:
             return None
-        sketch = Sketch.from_json(row[1])
-        sketch.fade(0.5 ** (max(0.0, self._wall() - float(row[0])) / _HALF_LIFE_S))
+        with _stored_values():
+            sketch, written_at = Sketch.from_json(row[1]), float(row[0])
+        sketch.fade(0.5 ** (max(0.0, self._wall() - written_at) / _HALF_LIFE_S))
         return sketch
 
     def _prune(self, connection: sqlite3.Connection) -> None:

@@ -9,7 +9,8 @@ import pytest
 import main
 from tests.report.records import Page, answered
 from utils.history import History, history_path
-from utils.run_record import RunRecord
+from utils.render.history_table import local_time
+from utils.run_record import RunFacts, RunRecord
 
 
 @pytest.fixture
@@ -26,12 +27,17 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunRecord:
     return kept
 
 
+def about(record: RunRecord) -> str:
+    facts = record.facts
+    return f"{facts.run_id} ({local_time(facts.started_at)}, {record.report['model_used']})"
+
+
 def test_the_page_is_written_beside_the_user_and_its_place_is_told(
     record: RunRecord, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main.main(["report", "0cce"]) == 0
     out, err = capfd.readouterr()
-    assert (out, err) == ("", "report written to run-0cce8a8eeb91.html\n")
+    assert (out, err) == ("", f"report of the run {about(record)} written to run-0cce8a8eeb91.html\n")
     assert Page(Path("run-0cce8a8eeb91.html").read_text(encoding="utf-8")).answers == ["kept text"]
 
 
@@ -39,9 +45,43 @@ def test_the_page_is_written_beside_the_user_and_its_place_is_told(
 def test_a_dash_is_standard_output(record: RunRecord, capfd: pytest.CaptureFixture[str], run: str) -> None:
     assert main.main(["report", run, "-o", "-"]) == 0
     out, err = capfd.readouterr()
-    assert err == ""
+    assert err == f"report of the run {about(record)} written to stdout\n"
     assert Page(out).values["tokens"] == ["2"]
     assert not list(Path().glob("*.html"))
+
+
+@pytest.mark.parametrize(
+    ("seconds_later", "is_alive", "told"),
+    [
+        (5.0, False, "was interrupted and left no record"),
+        (5.0, True, "is still running"),
+        (-5.0, False, None),
+    ],
+)
+def test_a_newer_run_that_left_nothing_is_told(
+    record: RunRecord,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    seconds_later: float,
+    is_alive: bool,
+    told: str | None,
+) -> None:
+    path = history_path()
+    assert path is not None
+    started_at = record.facts.started_at + seconds_later
+    with History(path) as history:
+        history.begin(RunFacts("newer", started_at, model_requested="killed\nmodel"))
+    monkeypatch.setattr("utils.history.is_running", lambda pid, start: is_alive)
+    for words in (["report", "last"], ["history", "show", "last"]):
+        assert main.main(words) == 0
+        err = capfd.readouterr().err
+        lines = [line for line in err.splitlines() if "newest run" in line]
+        if told is None:
+            assert lines == []
+        else:
+            assert lines == [f"the newest run, newer ({local_time(started_at)}, killed model), {told}"]
+    assert main.main(["report", "0cce"]) == 0
+    assert "newest run" not in capfd.readouterr().err
 
 
 def test_a_run_that_is_not_there_is_a_usage_error_with_the_way_out(

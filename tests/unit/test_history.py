@@ -214,7 +214,8 @@ def test_a_place_that_cannot_be_used_is_one_warning(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("not a directory")
     with History(tmp_path / "state" / "history.sqlite3") as history:
         history.begin(facts())
-        assert "cannot be used" in str(history.take_warning())
+        place = f"the history file '{tmp_path}/state/history.sqlite3' cannot be used: '{tmp_path}/state'"
+        assert history.take_warning() == f"{place} is not a directory; this run is not recorded"
         history.complete(record(facts(), "Hi"), ended_at=1001.0)
         assert history.take_warning() is None
 
@@ -232,7 +233,7 @@ def test_a_damaged_file_is_put_aside_with_one_warning_and_a_new_one_begun(path: 
         history.begin(facts("two"))
         assert "damaged" in str(history.take_warning())
         history.begin(facts("three"))
-        assert [row.run_id for row in rows(history)] == ["three"]
+        assert [row.run_id for row in rows(history)] == ["three", "two"]
     assert (path.parent / "history.sqlite3.damaged").read_bytes() == bytes(content)
 
 
@@ -242,9 +243,9 @@ def test_runs_are_forgotten_by_age_and_number_but_not_while_they_run(path: Path)
             history.begin(facts(f"run{n}", started_at=1000.0 + n))
             if n:
                 history.complete(record(facts(f"run{n}"), "Hi", text="Hi"), ended_at=2000.0)
-        assert history.prune(before=1002.0) == 1
+        assert history.prune(before=1002.0).runs == 1
         assert [row.run_id for row in rows(history)] == ["run4", "run3", "run2", "run0"]
-        assert history.prune(keep=1) == 2
+        assert history.prune(keep=1).runs == 2
         assert [row.run_id for row in rows(history)] == ["run4", "run0"]
     file = sqlite3.connect(path)
     for table in ("events", "metrics", "details", "texts"):
@@ -268,7 +269,7 @@ def test_reading_makes_no_file(path: Path) -> None:
     with History(path) as history:
         assert rows(history) == []
         assert history.record("x") is None
-        assert history.prune(keep=0) == 0
+        assert history.prune(keep=0).runs == 0
     assert not path.parent.exists()
 
 

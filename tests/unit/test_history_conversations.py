@@ -104,11 +104,11 @@ def test_what_is_pruned_is_in_no_conversation_and_no_table(path: Path) -> None:
     with History(path) as history:
         for number in range(3):
             keep(history, f"r{number}", "aa", f"p{number}", f"A{number}")
-        assert history.prune(keep=1) == 2
+        assert history.prune(keep=1).runs == 2
         found = history.conversation()
         assert found is not None
         assert [exchange.prompt for exchange in found[1].exchanges] == ["p2"]
-        assert history.prune(keep=0) == 1
+        assert history.prune(keep=0).runs == 1
         assert history.conversation() is None
     file = sqlite3.connect(path)
     for table in ("turns", "texts", "events", "metrics", "details", "runs"):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from utils.history import HistoryRow
 from utils.metrics.comparison import ModelFigures
 from utils.metrics.percentiles import Summary
-from utils.render.figures import duration
+from utils.render.figures import counted, duration
 from utils.render.harmless import one_line
 from utils.render.wrapping import printed_width
 
@@ -47,7 +47,11 @@ def comparison_lines(models: Sequence[ModelFigures], width: int | None = None) -
     for figures in models:
         ends = ", ".join(f"{count} {status}" for status, count in sorted(figures.by_status.items()))
         good = f"; goodput {figures.good} of {figures.judged}" if figures.judged else ""
-        lines.append(one_line(f"{figures.model}: {figures.runs} runs ({ends}), {figures.resumes} resumes{good}"))
+        lines.append(
+            one_line(
+                f"{figures.model}: {counted(figures.runs, 'run')} ({ends}), {counted(figures.resumes, 'resume')}{good}"
+            )
+        )
         body = [(name, *_summary(name, summary)) for name, summary in figures.figures.items()]
         lines += [f"  {line}" for line in _table(("of whole answers", "n", "p50", "p90", "p99", "max"), body, width)]
     return lines
@@ -59,8 +63,8 @@ def _summary(name: str, summary: Summary) -> tuple[str, ...]:
 
 
 def _recovered(row: HistoryRow) -> str:
-    parts = (("retries", "retry"), ("resumes", "resume"), ("fallbacks", "fallback"))
-    found = [f"{count:.0f} {word}" for name, word in parts if (count := row.metrics.get(name))]
+    parts = (("retry", "retries"), ("resume", "resumes"), ("fallback", "fallbacks"))
+    found = [counted(round(count), one, many) for one, many in parts if (count := row.metrics.get(many))]
     return ", ".join([*found, *(["simulated"] if row.is_simulated else [])])
 
 
