@@ -38,8 +38,6 @@ _NOT_A_DATABASE: Final = 26
 _HEALTHY_S = 0.005
 _REST_S = 60.0
 """Accesses that took the kind's budget within _REST_S, or failed, are followed by a rest of _REST_S without any."""
-_HURRIED_BUSY_S = 0.5
-"""After a lock that was not waited out, a file without a budget is tried all the same, but waited for only so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,8 @@ class DatabaseFile:
         self._moves: list[str] = []
         self._warning: str | None = None
         self._has_warned = False
-        self._rests_until_s = self._hurries_until_s = self._spent_since_s = float("-inf")
+        self._busy_s = self._connection_busy_s = kind.busy_s
+        self._rests_until_s = self._spent_since_s = float("-inf")
         self._spent_s = 0.0
 
     def take_warning(self) -> str | None:
@@ -131,34 +130,24 @@ class DatabaseFile:
         with self._lock:
             self._disconnect()
 
-    def attempt(self, work: Callable[[sqlite3.Connection], _T], otherwise: _T, *, creates: bool = True) -> _T:
-        """The result of *work*, or *otherwise* if the file is of no use now."""
+    def attempt(
+        self,
+        work: Callable[[sqlite3.Connection], _T],
+        otherwise: _T,
+        *,
+        creates: bool = True,
+        again: bool = False,
+        busy_s: float | None = None,
+    ) -> _T:
+        """The result of *work*, or *otherwise* if the file is of no use now.
+
+        *again*: if the file is set aside, *work* is done with a new one.  *busy_s*: instead of that of the kind.
+        """
         with self._lock:
-            started_s = self._clock()
-            if started_s < self._rests_until_s:
-                return otherwise
-            try:
-                if self._connection is None and not creates and not self._is_there():
-                    return otherwise
-                import sqlite3
-            except OSError as error:
-                self._fail(error)
-                return otherwise
-            except ImportError:
-                self._give_up("this Python has no sqlite3", rest_s=float("inf"))
-                return otherwise
-            try:
-                result = work(self._connected())
-            except _Foreign as error:
-                self._give_up(f"{self._shown_path()} {error}", rest_s=float("inf"))
-            except (OSError, sqlite3.Error, Unreadable, ValueError, TypeError, OverflowError) as error:
-                self._fail(error)
-            else:
-                self._hurries_until_s = float("-inf")
-                return result
-            finally:
-                self._account(started_s)
-            return otherwise
+            self._busy_s = self._kind.busy_s if busy_s is None else busy_s
+            moves = len(self._moves)
+            result = self._attempt(work, otherwise, creates=creates)
+            return self._attempt(work, otherwise, creates=creates) if again and len(self._moves) > moves else result
 
     def set_aside(self) -> list[SetAside]:
         """The damaged files that were set aside. Never raises."""
@@ -181,6 +170,30 @@ class DatabaseFile:
 
     # Everything below runs under the lock.
 
+    def _attempt(self, work: Callable[[sqlite3.Connection], _T], otherwise: _T, *, creates: bool) -> _T:
+        started_s = self._clock()
+        if started_s < self._rests_until_s:
+            return otherwise
+        try:
+            if self._connection is None and not creates and not self._is_there():
+                return otherwise
+            import sqlite3
+        except OSError as error:
+            self._fail(error)
+            return otherwise
+        except ImportError:
+            self._give_up("this Python has no sqlite3", rest_s=float("inf"))
+            return otherwise
+        try:
+            return work(self._connected())
+        except _Foreign as error:
+            self._give_up(f"{self._shown_path()} {error}", rest_s=float("inf"))
+        except (OSError, sqlite3.Error, Unreadable, ValueError, TypeError, OverflowError) as error:
+            self._fail(error)
+        finally:
+            self._account(started_s)
+        return otherwise
+
     def _account(self, started_s: float) -> None:
         """Rest when accesses, though they succeed, have become slow."""
         now = self._clock()
@@ -198,15 +211,11 @@ class DatabaseFile:
         if (code in (_CORRUPT, _NOT_A_DATABASE) or isinstance(error, Unreadable)) and self._set_aside():
             return
         reason = f"{self._shown_path()} cannot be used: {self._reason(error)}"
-        if isinstance(error, ValueError | TypeError | OverflowError):
-            # What went wrong was this access, not the file.
-            self._give_up(reason, rest_s=0.0)
-        elif code in (_BUSY, _LOCKED) and self._kind.budget_s is None:
-            self._give_up(reason, rest_s=0.0)
-            self._hurries_until_s = self._clock() + _REST_S
-        else:
-            # Another process that holds a lock will end; what is wrong with a directory stays wrong for a while.
-            self._give_up(reason, rest_s=_REST_S)
+        # Another process that holds a lock will end, and a value of ours that cannot be written is one access; what is
+        # wrong with a file or a directory stays wrong for a while.
+        is_worth_waiting = code in (_BUSY, _LOCKED) and self._kind.budget_s is None
+        is_ours = isinstance(error, ValueError | TypeError | OverflowError)
+        self._give_up(reason, rest_s=0.0 if is_worth_waiting or is_ours else _REST_S)
 
     def _reason(self, error: Exception) -> str:
         if isinstance(error, FileExistsError | NotADirectoryError):
@@ -257,6 +266,9 @@ class DatabaseFile:
                 connection.close()
                 raise
             self._connection = connection
+        elif self._connection_busy_s != self._busy_s:
+            self._connection.execute(f"PRAGMA busy_timeout = {round(self._busy_s * 1000)}")
+        self._connection_busy_s = self._busy_s
         return self._connection
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
@@ -281,10 +293,7 @@ class DatabaseFile:
     def _connect(self, path: Path) -> sqlite3.Connection:
         import sqlite3
 
-        busy_s = self._kind.busy_s
-        if self._clock() < self._hurries_until_s:
-            busy_s = min(busy_s, _HURRIED_BUSY_S)
-        connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(path, timeout=self._busy_s, isolation_level=None, check_same_thread=False)
         # OFF: no fsync, which may take a second; what a power cut damages is set aside and begun anew.
         connection.execute(f"PRAGMA synchronous = {'NORMAL' if self._kind.is_durable else 'OFF'}")
         return connection

@@ -71,6 +71,7 @@ _KIND: Final = FileKind(
     budget_s=None,
     is_durable=True,
 )
+_FIRST_BUSY_S = 0.5
 _INSERT: Final = (
     "INSERT INTO runs (run_id, started_at, status, model_requested, target, prompt_chars, is_simulated, "
     "version, settings, pid, process_start) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -158,13 +159,11 @@ class History:
         """Write the row of a run that is about to send its request."""
         row = _first_row(facts)
 
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: sqlite3.Connection) -> None:
             connection.execute(_INSERT, row)
-            return True
 
-        # If a damaged file was set aside, the second try begins the new one; after any other failure it is as good.
-        if not self._file.attempt(work, False):
-            self._file.attempt(work, False)
+        # The request waits for this, and `complete` can do it as well.
+        self._file.attempt(work, None, again=True, busy_s=min(_FIRST_BUSY_S, _KIND.busy_s))
 
     def complete(self, record: RunRecord, *, ended_at: float) -> None:
         """Write what became of the run; all of it or nothing.
@@ -213,7 +212,7 @@ class History:
                     connection.execute("INSERT INTO turns VALUES (?, ?)", (run, facts.conversation))
             return True
 
-        if self._file.attempt(work, False) or self._file.attempt(work, False):
+        if self._file.attempt(work, False, again=True):
             self._file.forget_failure()
 
     def rows(self, which: RunFilter | None = None) -> list[HistoryRow]:

@@ -193,3 +193,25 @@ def test_what_a_damaged_file_had_in_its_log_lies_beside_it(path: Path) -> None:
         kept.begin(facts("new"))
         assert "it is now history.sqlite3.damaged," in str(kept.take_warning())
         assert b"text-in-the-log" in (path.parent / "history.sqlite3.damaged-wal").read_bytes()
+
+
+def test_a_request_waits_for_a_lock_much_shorter_than_the_end_of_the_run(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits_ms: list[int] = []
+
+    class Watched(DatabaseFile):
+        def attempt(self, work, otherwise, **options):  # type: ignore[no-untyped-def, override]
+            def watched(connection: sqlite3.Connection) -> object:
+                waits_ms.append(connection.execute("PRAGMA busy_timeout").fetchone()[0])
+                return work(connection)
+
+            return super().attempt(watched, otherwise, **options)
+
+    monkeypatch.setattr(history, "DatabaseFile", Watched)
+    with History(path) as kept:
+        for name in ("one", "two"):
+            kept.begin(facts(name))
+            kept.complete(record(facts(name), "Hi"), ended_at=1009.0)
+        assert kept.take_warning() is None
+    assert waits_ms == [500, 5000] * 2
