@@ -25,7 +25,7 @@ def continued(*, newest: bool | None, cid: str | None) -> tuple[str, Conversatio
         raise UsageProblem("there is no history to continue: no home directory", hint="set KAYGRAPH_STATE_DIR")
     with History(path) as history:
         found = history.conversation(cid)
-        warning = history.take_warning()
+        warning = (history.take_warning() or "").removesuffix("; this run is not recorded")
     if found is None:
         what = "no conversation was kept" if cid is None else f"no kept conversation begins with {cid[:40]!r}"
         raise UsageProblem(f"{what}{f' ({warning})' if warning else ''}", hint=_HINT)

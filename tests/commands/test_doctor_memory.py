@@ -52,3 +52,10 @@ def test_a_file_that_is_not_ours_is_told(state: Path) -> None:
     row = findings("-m", "embedded", KAYGRAPH_FALLBACK=f"m@{URL}")["state", "file"]
     assert row["status"] == "warn"
     assert "is not a state file of this program" in row["detail"]
+
+
+def test_a_state_directory_that_is_none_is_told(state: Path) -> None:
+    state.parent.write_text("not a directory")
+    row = findings("-m", "embedded", KAYGRAPH_FALLBACK=f"m@{URL}")["state", "file"]
+    assert row["status"] == "warn"
+    assert f"'{state.parent}' is not a directory" in row["detail"]

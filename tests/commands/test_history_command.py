@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import main
 from tests.unit.test_history import facts, record
 from utils.history import History, history_path
+from utils.render.history_table import run_lines
 
 
 @pytest.fixture
@@ -126,3 +128,17 @@ def test_one_run_is_no_plural(path: Path, capsys: pytest.CaptureFixture[str]) ->
     filled(path, 1)
     _, out, _ = run(capsys, "stats")
     assert out.splitlines()[0] == "m-1: 1 run (1 complete), 0 resumes"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "words"),
+    [
+        ({"retries": 1.0, "resumes": 2.0}, "1 retry, 2 resumes"),
+        ({"retries": 2.0, "fallbacks": 1.0}, "2 retries, 1 fallback"),
+    ],
+)
+def test_what_was_recovered_is_counted(path: Path, metrics: dict[str, float], words: str) -> None:
+    filled(path, 1)
+    with History(path) as history:
+        (row,) = history.rows()
+    assert run_lines([dataclasses.replace(row, metrics=metrics)])[1].endswith(f"  {words}")

@@ -182,3 +182,14 @@ def test_a_conversation_that_is_not_there_is_an_error_with_the_way_out(
     monkeypatch.setattr("commands.continued.history_path", lambda: None)
     with pytest.raises(UsageProblem, match="no home directory"):
         continued(newest=True, cid=None)
+
+
+def test_why_the_history_cannot_be_read_is_told_without_words_about_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("not a directory")
+    monkeypatch.setenv("KAYGRAPH_STATE_DIR", str(tmp_path / "file"))
+    with pytest.raises(UsageProblem) as caught:
+        continued(newest=True, cid=None)
+    place = f"the history file '{tmp_path}/file/history.sqlite3' cannot be used: '{tmp_path}/file'"
+    assert caught.value.message == f"no conversation was kept ({place} is not a directory)"

@@ -32,9 +32,6 @@ def check_state(situation: Situation) -> Iterator[Finding]:
     if path is None:
         yield Finding("state", "file", "info", "none: there is no home directory; every run remembers by itself")
         return
-    if not path.exists():
-        yield Finding("state", "file", "info", f"{path} does not exist yet")
-        return
     with StateStore(path) as store:
         shared = {
             target.name: store.load(target_key(target.base_url, target.model))
@@ -44,6 +41,9 @@ def check_state(situation: Situation) -> Iterator[Finding]:
         warning = store.take_warning()
     if warning is not None:
         yield Finding("state", "file", "warn", warning)
+        return
+    if not path.exists():
+        yield Finding("state", "file", "info", f"{path} does not exist yet")
         return
     yield Finding("state", "file", "ok", str(path))
     for name, state in shared.items():
