@@ -198,15 +198,15 @@ def _check_place(report_file: str | None) -> None:
     """Refuse a report that cannot be written before the answer is paid for; what goes wrong later is a note."""
     if report_file is None:
         return
-    directory = os.path.dirname(os.path.abspath(report_file))
-    if os.path.isdir(report_file):
-        reason = "it is a directory"
-    elif not os.path.isdir(directory):
-        reason = f"there is no directory {directory!r}"
-    elif not os.access(report_file if os.path.exists(report_file) else directory, os.W_OK):
-        reason = "permission denied"
+    from utils.report.place import why_no_page
+
+    hint = "name another file with --report"
+    if report_file == "-":
+        reason, hint = "- is no file", "name a file; `report last -o -` prints the page of the newest run"
+    elif (trouble := why_no_page(Path(report_file))) is not None:
+        reason = trouble
+    elif os.path.exists(report_file) and not os.access(report_file, os.W_OK):
+        reason = "permission denied"  # who made it read-only wants to keep it
     else:
         return
-    raise UsageProblem(
-        f"the report {report_file!r} cannot be written: {reason}", hint="name another file with --report"
-    )
+    raise UsageProblem(f"the report {report_file!r} cannot be written: {reason}", hint=hint)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from commands.cli import say
+
 __all__ = ["command"]
 
 
@@ -24,9 +26,11 @@ def command(run: str, *, output: str | None) -> None:
       python main.py report last -o - | ssh desk 'cat > run.html'
     """
     from commands.history import find_record
+    from utils.errors import ConfigError, UsageProblem
     from utils.render.harmless import one_line
     from utils.render.history_table import local_time
     from utils.report.page import page_html, write_page
+    from utils.report.place import why_no_page
 
     record = find_record(run)
     facts = record.facts
@@ -37,13 +41,12 @@ def command(run: str, *, output: str | None) -> None:
         click.echo(f"{what} written to stdout", err=True)
         return
     path = Path(output if output is not None else f"run-{facts.run_id}.html")
+    refused = f"the report {str(path)!r} cannot be written"
+    hint = "name another file with -o, or - for stdout"
+    if (reason := why_no_page(path)) is not None:
+        raise UsageProblem(f"{refused}: {reason}", hint=hint)
     try:
         write_page(record, path)
     except OSError as error:
-        from utils.errors import ConfigError
-
-        raise ConfigError(
-            f"the report {str(path)!r} cannot be written: {error.strerror or error}",
-            hint="name another file with -o, or - for stdout",
-        ) from error
-    click.echo(f"{what} written to {path}", err=True)
+        raise ConfigError(f"{refused}: {error.strerror or error}", hint=hint) from error
+    say(f"{what} written to {path}")

@@ -19,6 +19,11 @@ from utils.errors import UsageProblem
         ("none/page.html", "there is no directory"),
         ("dir", "it is a directory"),
         ("locked/page.html", "permission denied"),
+        ("pipe", "it is not a regular file"),
+        ("/dev/null", "it is not a regular file"),
+        ("mine.py", "it is there and is no report"),
+        ("link.html", "it is there and is no report"),
+        ("-", "- is no file"),
     ],
 )
 def test_a_report_that_cannot_be_written_costs_no_answer(
@@ -28,6 +33,9 @@ def test_a_report_that_cannot_be_written_costs_no_answer(
     for name in ("KAYGRAPH_STATE_DIR", "XDG_CONFIG_HOME"):
         monkeypatch.setenv(name, str(tmp_path / name))
     Path("dir").mkdir()
+    os.mkfifo("pipe")
+    Path("mine.py").write_text("pass\n")
+    Path("link.html").symlink_to("mine.py")
     Path("locked").mkdir(mode=0o500)
     if reason == "permission denied" and os.access("locked", os.W_OK):
         pytest.skip("this user may write everywhere")
@@ -36,4 +44,6 @@ def test_a_report_that_cannot_be_written_costs_no_answer(
         assert server.requests == []
     assert isinstance(found.exception, UsageProblem)
     assert reason in found.exception.message
+    assert "name" in found.exception.hint
+    assert Path("mine.py").read_text() == "pass\n"
     assert found.stdout == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -94,10 +95,38 @@ def test_a_run_that_is_not_there_is_a_usage_error_with_the_way_out(
     assert "hint: `python main.py history list`" in err
 
 
-def test_a_file_that_cannot_be_written_is_an_error_with_the_way_out(
-    record: RunRecord, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("no/such/place.html", "there is no directory"),
+        ("pipe", "it is not a regular file"),
+        ("notes.txt", "it is there and is no report"),
+    ],
+)
+def test_a_place_where_no_page_may_be_is_an_error_with_the_way_out(
+    record: RunRecord, capfd: pytest.CaptureFixture[str], place: str, reason: str
 ) -> None:
-    assert main.main(["report", "last", "-o", "no/such/place.html"]) == 78
+    os.mkfifo("pipe")
+    Path("notes.txt").write_text("mine")
+    assert main.main(["report", "last", "-o", place]) == 2
     err = capfd.readouterr().err
-    assert "error: the report 'no/such/place.html' cannot be written: No such file or directory" in err
-    assert "hint: " in err
+    assert f"error: the report '{place}' cannot be written: {reason}" in err
+    assert "hint: name another file with -o, or - for stdout" in err
+    assert Path("notes.txt").read_text() == "mine"
+
+
+def test_what_goes_wrong_at_the_writing_is_told(
+    record: RunRecord, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    assert main.main(["report", "last", "-o", "run.html"]) == 78
+    assert "error: the report 'run.html' cannot be written: No space left" in capfd.readouterr().err
+
+
+def test_a_page_of_an_earlier_time_is_replaced(record: RunRecord, capfd: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        assert main.main(["report", "last", "-o", "run.html"]) == 0
+    assert Page(Path("run.html").read_text(encoding="utf-8")).answers == ["kept text"]

@@ -331,7 +331,7 @@ def test_the_record_is_the_same_after_history_had_it() -> None:
 
 def test_a_page_is_for_its_owner_only_and_replaces_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "run.html"
-    path.write_text("old", encoding="utf-8")
+    path.write_text(page_html(answered(["old"])), encoding="utf-8")
     path.chmod(0o644)
     write_page(recovered(), path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -344,7 +344,8 @@ def test_the_old_file_stays_whole_if_writing_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     path = tmp_path / "run.html"
-    path.write_text("old", encoding="utf-8")
+    old = page_html(answered(["old"]))
+    path.write_text(old, encoding="utf-8")
 
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -367,7 +368,7 @@ def test_the_old_file_stays_whole_if_writing_fails(
         monkeypatch.setattr(page_module, "open", Full, raising=False)
     with pytest.raises(OSError, match="No space left"):
         write_page(recovered(), path)
-    assert path.read_text(encoding="utf-8") == "old"
+    assert path.read_text(encoding="utf-8") == old
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.html"]
 
 
@@ -379,16 +380,28 @@ def test_a_link_stays_a_link_and_its_file_is_replaced(tmp_path: Path) -> None:
     assert real.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
-def test_what_is_no_ordinary_file_is_written_into_and_not_replaced(tmp_path: Path) -> None:
+def test_what_is_no_ordinary_file_is_neither_waited_for_nor_replaced(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
-    try:
-        write_page(answered(["a"]), pipe)
-        assert os.read(reader, 15) == b"<!DOCTYPE html>"
-        assert stat.S_ISFIFO(pipe.stat().st_mode)
-    finally:
-        os.close(reader)
+    for place in (pipe, Path(os.devnull)):
+        with pytest.raises(OSError, match="it is not a regular file"):
+            write_page(answered(["a"]), place)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["pipe"]
+
+
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_a_file_that_is_no_page_stays_as_it_is(tmp_path: Path, *, is_linked: bool) -> None:
+    path, place = tmp_path / "main.py", tmp_path / ("link.html" if is_linked else "main.py")
+    path.write_text("<!DOCTYPE html>\n<html>somebody's</html>\n", encoding="utf-8")
+    if is_linked:
+        place.symlink_to(path)
+    with pytest.raises(OSError, match="it is there and is no report"):
+        write_page(answered(["a"]), place)
+    assert "somebody's" in path.read_text(encoding="utf-8")
+    path.write_text("", encoding="utf-8")
+    write_page(answered(["a"]), place)
+    assert path.read_text(encoding="utf-8") == page_html(answered(["a"]))
 
 
 @pytest.mark.parametrize("name", ["", "no/such/directory/run.html", "x" * 300])

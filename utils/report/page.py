@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
-import stat
 from pathlib import Path
 
 from utils.report.closing_parts import environment_part, events_part, quality_part, targets_part
@@ -14,6 +14,7 @@ from utils.report.guard_part import guard_part
 from utils.report.heat_map import answer_part
 from utils.report.latency import latency_part
 from utils.report.markup import Html, TextBudget, joined, sentence, tag, text
+from utils.report.place import HEAD, why_no_page
 from utils.report.style import STYLE
 from utils.report.timeline import timeline
 from utils.report.verdict import facts_list, key_figures, more_figures, objectives, verdict
@@ -21,7 +22,6 @@ from utils.run_record import RunRecord
 
 __all__ = ["page_html", "write_page"]
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _MAX_PROMPT_BYTES = 200_000
 
 
@@ -48,8 +48,7 @@ def page_html(record: RunRecord) -> str:
     foot = tag("footer", tag("p", "This page holds everything that it shows: it has no script and loads nothing."))
     title = f"Run {record.facts.run_id}: {record.report.get('outcome', 'unknown')}"
     return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f"{HEAD}"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"{tag('title', title)}\n<style>{STYLE}</style>\n</head>\n<body>\n"
@@ -73,16 +72,12 @@ def _prompt(record: RunRecord) -> Html:
 def write_page(record: RunRecord, path: Path) -> None:
     """Write the page of *record* to *path*, whole or not at all, for its owner only: it may hold the answer.
 
-    What is no ordinary file (a pipe, `/dev/null`) is written into, for nothing may take its place. Raises OSError.
+    A page that is there is replaced; a link stays, and what it points to is replaced. Raises OSError, also for a place
+    where no page may be (see `why_no_page`).
     """
     page = page_html(record).encode()
-    try:
-        is_special = not stat.S_ISREG(path.stat().st_mode)
-    except FileNotFoundError:
-        is_special = False
-    if is_special:
-        path.write_bytes(page)
-        return
+    if (reason := why_no_page(path)) is not None:
+        raise OSError(errno.EINVAL, reason)
     target = Path(os.path.realpath(path))
     beside = target.with_name(f".report-{secrets.token_hex(8)}.tmp")
     try:
