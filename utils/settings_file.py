@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import shlex
-import stat
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +16,7 @@ from types import MappingProxyType
 
 from utils.embedded_model.spec import PINNED, home_directory
 from utils.errors import ConfigError
+from utils.named_file import EmptyPipe, read_named
 from utils.settings_sources import PATHS, Given, Source
 from utils.toml_limits import TomlLimitError, toml_table
 from utils.wording import mask_key_like, nearest, shown
@@ -48,9 +47,6 @@ NO_PROFILE = "none"
 
 MAX_FILE_BYTES = 1 << 20
 """A settings file is some hundred bytes; the bound keeps `--config /dev/zero` from filling the memory."""
-
-_PIPE_S = 3.0
-"""How long a pipe in the place of the file may take for its content."""
 
 NAME_PATTERN = "[A-Za-z0-9](?:[A-Za-z0-9_.:+-]|/(?!/)){0,99}"
 """Names of targets and profiles: what can be typed, and is no URL and no MODEL@URL."""
@@ -273,12 +269,7 @@ def _is_table(value: object) -> bool:
 
 def _read(path: Path, *, must_exist: bool) -> tuple[bytes, int] | None:
     try:
-        # Mode and content of one open file: between a check by name and the reading the file could be replaced.
-        # Without O_NONBLOCK a named pipe that nobody writes to would be waited for.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            status = os.fstat(file.fileno())
-            mode = stat.S_IMODE(status.st_mode)
-            data = _read_pipe(path, file.fileno()) if stat.S_ISFIFO(status.st_mode) else file.read(MAX_FILE_BYTES + 1)
+        data, mode = read_named(path, MAX_FILE_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         if not must_exist:
             return None
@@ -292,6 +283,8 @@ def _read(path: Path, *, must_exist: bool) -> tuple[bytes, int] | None:
         raise ConfigError(
             f"{path}: cannot be read: permission denied", hint=f"check ls -l {shlex.quote(str(path))}"
         ) from None
+    except EmptyPipe:
+        raise ConfigError(f"{path}: is a pipe without content", hint="name another file with --config") from None
     except (OSError, ValueError) as exc:
         reason = (exc.strerror if isinstance(exc, OSError) else "") or "not a usable path"
         raise ConfigError(f"{str(path)!r}: cannot be read: {reason}", hint="name another file with --config") from None
@@ -300,19 +293,6 @@ def _read(path: Path, *, must_exist: bool) -> tuple[bytes, int] | None:
             f"{path}: is larger than 1 MiB, so it is no settings file", hint="name another file with --config"
         )
     return data, mode
-
-
-def _read_pipe(path: Path, fd: int) -> bytes:
-    """What a shell's `<(...)` holds; each piece may take `_PIPE_S` seconds."""
-    data = b""
-    while len(data) <= MAX_FILE_BYTES and select.select([fd], [], [], _PIPE_S)[0]:
-        piece = os.read(fd, MAX_FILE_BYTES)
-        if not piece:
-            break
-        data += piece
-    if not data:
-        raise ConfigError(f"{path}: is a pipe without content", hint="name another file with --config")
-    return data
 
 
 def _parse(path: Path, data: bytes) -> dict[str, object]:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from utils.errors import ConfigError, UsageProblem
+from utils.named_file import EmptyPipe, read_named
 from utils.settings_file import default_config_file
 from utils.settings_sources import PATHS
 from utils.toml_limits import TomlLimitError, toml_table
@@ -202,12 +203,13 @@ def _path_hint(name: str, environ: Mapping[str, str]) -> str:
 
 def _read(path: Path) -> bytes | None:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        data, _ = read_named(path, MAX_FILE_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a directory, not a template", hint="name the TOML file in it") from None
+    except EmptyPipe:
+        raise ConfigError(f"{path}: is a pipe without content", hint="name another template") from None
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else "") or "not a usable path"
         raise ConfigError(f"{str(path)!r}: cannot be read: {reason}", hint="name another template") from None

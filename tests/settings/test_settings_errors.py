@@ -330,7 +330,7 @@ def test_a_key_in_the_place_of_a_fallback_is_refused(form: str) -> None:
 
 
 def test_a_named_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("utils.settings_file._PIPE_S", 0.2)
+    monkeypatch.setattr("utils.named_file.PIPE_S", 0.2)
     path = tmp_path / "config.toml"
     os.mkfifo(path)
     with pytest.raises(ConfigError, match="is a pipe without content"):

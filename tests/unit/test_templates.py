@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,30 @@ def test_a_path_is_any_file(directory: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert isinstance(error, UsageProblem)
     assert error.hint == f"-t mine takes it from {directory}"
     assert isinstance(refusal(directory, None, f"{directory}/"), ConfigError)
+
+
+@pytest.mark.parametrize("name", ["mine", "./pipe"])
+def test_a_pipe_that_nobody_writes_to_is_not_waited_for(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("utils.named_file.PIPE_S", 0.05)
+    monkeypatch.chdir(directory)
+    for place in ("mine.toml", "pipe"):
+        os.mkfifo(directory / place)
+    error = refusal(directory, None, name)
+    assert isinstance(error, ConfigError)
+    assert error.message.endswith(": is a pipe without content")
+    assert error.hint == "name another template"
+
+
+def test_a_pipe_with_content_is_read_as_a_file_is(directory: Path) -> None:
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, b"prompt = 'x'")
+        os.close(writer)
+        assert load_template(f"/dev/fd/{reader}", environ={}, known=KNOWN).prompt == ("x",)
+    finally:
+        os.close(reader)
 
 
 def test_the_directory_is_beside_the_settings_file(tmp_path: Path) -> None:
