@@ -249,7 +249,7 @@ EXPORTS: tuple[Callable[[Any], Any], ...] = (
         "Output", "--otel", metavar="URL", help="Send a span and metrics to this OpenTelemetry collector (OTLP/HTTP)."
     ),
     _option("Output", "--otel-semconv", type=click.Choice(["current", "latest"]), help="Names of both [current]."),
-    _option("Output", "--prometheus", metavar="FILE", help="Write figures of the run for node_exporter's textfiles."),
+    _option("Output", "--prometheus", metavar="FILE", help="Write figures for node_exporter (FILE: *.prom)."),
     _flag(
         "Output",
         "-x",

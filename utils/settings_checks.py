@@ -162,7 +162,17 @@ def missing_files(given: Mapping[str, Given], values: Mapping[str, object], secr
             problems[name] = f"{given[name].place}: {shown(path, secrets)} does not exist", f"name a {what} file"
         elif isinstance(path, Path) and os.path.isdir(path):
             problems[name] = f"{given[name].place}: {shown(path, secrets)} is a directory", f"name a {what} file"
+    place = values.get("prometheus")
+    if isinstance(place, Path) and (reason := _why_no_figures(place)) is not None:
+        message = f"{given['prometheus'].place}: {shown(place, secrets)} cannot be written: {reason}"
+        problems["prometheus"] = message, "name a new file, such as run.prom, or an earlier one of these"
     return problems
+
+
+def _why_no_figures(path: Path) -> str | None:
+    from utils.exporters.prometheus import why_no_textfile  # most runs write none
+
+    return why_no_textfile(path)
 
 
 def _key_as_name(given: Mapping[str, Given], values: Mapping[str, object], keys: list[str]) -> dict[str, Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -250,10 +251,12 @@ def test_nothing_is_loaded_for_a_run_that_exports_nothing(tmp_path: Path) -> Non
 
 
 def test_a_file_that_cannot_be_written_does_not_keep_the_span_from_being_sent(tmp_path: Path) -> None:
+    place = tmp_path / "run.prom"
+    os.mkfifo(place)
     with collector() as server:
-        (note,) = export_run(whole_run(), settings(otel=url_of(server), prometheus=tmp_path))
+        (note,) = export_run(whole_run(), settings(otel=url_of(server), prometheus=place))
         assert len(collected(server).spans) == 1
-    assert note == f"the Prometheus file {str(tmp_path)!r} cannot be written: it is not a regular file"
+    assert note == f"the Prometheus file {str(place)!r} cannot be written: it is not a regular file"
 
 
 def test_the_bound_is_two_seconds_in_all() -> None:

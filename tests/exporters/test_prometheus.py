@@ -121,14 +121,29 @@ def test_a_link_stays_and_its_file_is_replaced(tmp_path: Path) -> None:
 
 
 def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    for place in (tmp_path / "pipe", tmp_path, Path(os.devnull)):
-        with pytest.raises(OSError, match="it is not a regular file"):
-            write_textfile(whole_run(), place)
-    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
-    with pytest.raises(FileNotFoundError):
+    os.mkfifo(tmp_path / "pipe.prom")
+    (tmp_path / "dir.prom").mkdir()
+    (tmp_path / "null.prom").symlink_to(os.devnull)
+    for name, reason in (("pipe", "not a regular file"), ("null", "not a regular file"), ("dir", "a directory")):
+        with pytest.raises(OSError, match=f"it is {reason}"):
+            write_textfile(whole_run(), tmp_path / f"{name}.prom")
+    assert stat.S_ISFIFO((tmp_path / "pipe.prom").stat().st_mode)
+    with pytest.raises(OSError, match="there is no directory"):
         write_textfile(whole_run(), tmp_path / "none" / "kaygraph.prom")
-    assert [entry.name for entry in tmp_path.iterdir()] == ["pipe"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["dir.prom", "null.prom", "pipe.prom"]
+
+
+def test_another_file_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "LICENSE").write_text("mine")
+    (tmp_path / "disk.prom").write_text("# HELP node_disk_io_now Of another program.\n")
+    (tmp_path / "link.prom").symlink_to(tmp_path / "LICENSE")
+    with pytest.raises(OSError, match=r"its name does not end in \.prom"):
+        write_textfile(whole_run(), tmp_path / "LICENSE")
+    for name in ("disk.prom", "link.prom"):
+        with pytest.raises(OSError, match="it is there and is no file of such figures"):
+            write_textfile(whole_run(), tmp_path / name)
+    assert (tmp_path / "LICENSE").read_text() == "mine"
+    assert "node_disk" in (tmp_path / "disk.prom").read_text()
 
 
 def test_a_link_that_lies_in_wait_is_not_written_through(tmp_path: Path) -> None:

@@ -13,17 +13,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from utils.exporters.values import figure, model_of, server_of
+from utils.output_place import why_not
 from utils.run_record import RunRecord
 
-__all__ = ["GAUGES", "Gauge", "textfile", "write_textfile"]
+__all__ = ["GAUGES", "Gauge", "textfile", "why_no_textfile", "write_textfile"]
 
 PREFIX = "kaygraph_last_run_"
+_HEAD = f"# HELP {PREFIX}"
+"""What every file begins with, and what tells one from another file."""
 _MODE = 0o666
 """Less what the umask takes: node_exporter mostly runs as another user."""
 
@@ -93,13 +95,21 @@ def textfile(record: RunRecord) -> str:
     return "\n".join(lines) + "\n"
 
 
+def why_no_textfile(path: Path) -> str | None:
+    """Why no figures may be put at *path*, as the end of a sentence; None if they may."""
+    if path.suffix != ".prom":
+        return "its name does not end in .prom, so no collector would read it"
+    return why_not(path, _HEAD.encode(), "file of such figures")
+
+
 def write_textfile(record: RunRecord, path: Path) -> None:
-    """Replace the file at *path*; a link stays, and what it points to is replaced. Raises: OSError."""
+    """Replace the file at *path*; a link stays, and what it points to is replaced.
+
+    Raises OSError, also for a place where no figures may be (see `why_no_textfile`).
+    """
+    if (reason := why_no_textfile(path)) is not None:
+        raise OSError(errno.EINVAL, reason)
     place = Path(os.path.realpath(path))
-    with contextlib.suppress(FileNotFoundError):
-        # Replacing a device or a pipe would remove it.
-        if not stat.S_ISREG(os.stat(place).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
     # Beside it, for a rename works within one file system only; without `.prom` at its end nobody reads it.
     draft = place.with_name(f".{place.name}.{os.getpid()}.new")
     data = textfile(record).encode("utf-8", "replace")
