@@ -115,8 +115,10 @@ def cli() -> None:
 
 
 def say(line: str) -> None:
-    """Print *line* on standard error, if there still is one."""
+    """Print *line* on standard error, if there still is one; paths and arguments in it may not act on the terminal."""
+    from utils.render.harmless import make_harmless
+
     try:
-        click.echo(line, err=True)
+        click.echo(make_harmless(line), err=True)
     except OSError:
         return

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from commands import options as groups
+from commands.cli import say
 
 if TYPE_CHECKING:
     from utils.diagnosis.findings import Finding, Situation
@@ -73,6 +74,7 @@ def init(config: str | None, force: bool) -> None:
       python main.py config init
       python main.py config init --config ./project.toml
     """
+    from commands.printing import echo_path
     from utils.errors import ConfigError
     from utils.settings_file import config_path
     from utils.settings_template import write_template
@@ -81,8 +83,8 @@ def init(config: str | None, force: bool) -> None:
     if path is None:
         raise ConfigError("there is no home directory for a settings file", hint="name a file with --config FILE")
     schema = write_template(path, overwrite=force)
-    click.echo(path)
-    click.echo(f"note: its schema is {schema}; `python main.py config show` tells what is in effect", err=True)
+    echo_path(path)
+    say(f"note: its schema is {schema}; `python main.py config show` tells what is in effect")
 
 
 @command.command()

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from commands.finding_lines import echo, print_findings
+from commands.finding_lines import print_findings
 from commands.packages import has_own_environment, require_packages
+from commands.printing import echo
 
 if TYPE_CHECKING:
     from utils.diagnosis.findings import Finding

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from commands.printing import echo
 from utils.chat_body import chat_body, for_embedded
 from utils.events import error_as_json
 from utils.guardrails.prompt_guard import PromptVerdict
@@ -81,7 +82,7 @@ class DryRun:
         elif not self._verdict.findings:
             lines.append("guard: nothing found")
         lines.append("dry run: nothing was sent")
-        click.echo("\n".join(lines))
+        echo("\n".join(lines))
         if self._verdict.rejection is not None:
             raise self._verdict.rejection
 

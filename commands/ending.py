@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+from io import StringIO
 
 import click
 
@@ -25,7 +26,9 @@ def run_command_line(args: list[str], started_s: float) -> int:
             return shell_complete(cli, {}, "kaygraph", "_KAYGRAPH_COMPLETE", request)
         return _invoke(args, started_s)
     except click.ClickException as error:
-        error.show()
+        text = StringIO()
+        error.show(text)
+        say(text.getvalue().removesuffix("\n"))
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         say("cancelled")

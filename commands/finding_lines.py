@@ -6,12 +6,12 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import click
+from commands.printing import echo
 
 if TYPE_CHECKING:
     from utils.diagnosis.findings import Finding
 
-__all__ = ["echo", "print_findings"]
+__all__ = ["print_findings"]
 
 INDENT = 30
 """Columns before the text of a finding."""
@@ -46,10 +46,3 @@ def _wrapped(line: str) -> list[str]:
     width = max(shutil.get_terminal_size().columns - 1 - INDENT, MIN_TEXT_COLUMNS)
     # Paths and commands stay whole, or they could not be copied.
     return textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
-
-
-def echo(line: str) -> None:
-    """Print *line*, whatever the terminal can show."""
-    # A diagnosis must come out on the very terminals that cannot show every character.
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    click.echo(line.encode(encoding, "backslashreplace").decode(encoding))

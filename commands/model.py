@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from commands.printing import echo, echo_path
+
 __all__ = ["command"]
 
 
@@ -50,7 +52,7 @@ def show() -> None:
         "sha256": model.sha256,
     }
     for name, value in rows.items():
-        click.echo(f"{name:<8} {value}")
+        echo(f"{name:<8} {value}")
 
 
 @command.command()
@@ -69,7 +71,7 @@ def fetch() -> None:
 
     with FetchProgressBar() as bar:
         path = fetch_model(bar)
-    click.echo(str(path))
+    echo_path(path)
 
 
 @command.command()
@@ -85,7 +87,7 @@ def verify() -> None:
 
     about = describe()
     if about.state is ModelState.READY:
-        click.echo(f"{about.path}: SHA-256 is the pinned one")
+        echo(f"{about.path}: SHA-256 is the pinned one")
         return
     wrong = "is not fetched" if about.state is ModelState.MISSING else "is corrupt"
     raise EmbeddedModelError(f"the model {str(about.path)!r} {wrong}", hint="run `python main.py model fetch`")
@@ -103,4 +105,4 @@ def remove() -> None:
     from utils.embedded_model.store import remove as remove_model
 
     path = model_path()
-    click.echo(f"removed {path}" if remove_model() else f"nothing to remove: {path} does not exist")
+    echo(f"removed {path}" if remove_model() else f"nothing to remove: {path} does not exist")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from commands.printing import echo
+
 if TYPE_CHECKING:
     from utils.guardrails.packs import Pack
     from utils.guardrails.rules import Rule
@@ -86,10 +88,10 @@ def list_rules(packs: tuple[str, ...], as_json: bool) -> None:
         return
     for pack, listed in zip(loaded, rows, strict=True):
         click.secho(pack.name, bold=True, nl=False)
-        click.echo(f" ({_origin(pack)}): {pack.description}" if pack.description else f" ({_origin(pack)})")
+        echo(f" ({_origin(pack)}): {pack.description}" if pack.description else f" ({_origin(pack)})")
         width = max(len(row.rule.id) for row in listed)
         for rule, held in listed:
-            click.echo(
+            echo(
                 f"  {rule.id:<{width}}  {rule.action:<6}  {rule.severity:<6}  {held:5.2f}  {rule.description}".rstrip()
             )
         click.echo()
@@ -198,7 +200,7 @@ def _run_examples(packs: list[Pack], *, as_json: bool) -> int:
     for failure in failures:
         found = "finds nothing in" if failure["key"] == "match" else "finds something in"
         where = f"{failure['pack']}: rule {failure['rule']} {found} {failure['key']} example {failure['number']}"
-        click.echo(f"{where}: {failure['text']!r}")
+        echo(f"{where}: {failure['text']!r}")
     click.echo(f"{counted(rules, 'rule')}, {counted(examples, 'example')}, {len(failures):,} failed")
     return EXAMPLES_FAILED if failures else 0
 

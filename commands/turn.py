@@ -142,11 +142,12 @@ def note(*lines: str | None, quiet: bool = False) -> None:
         return
     import click
 
+    from utils.render.harmless import make_harmless
     from utils.render.wrapping import terminal_size, wrapped
 
     width = terminal_size(2)[0] if os.isatty(2) else None
     for line in filter(None, lines):
-        click.echo("\n".join(wrapped(f"note: {line}", width)), err=True)
+        click.echo("\n".join(wrapped(make_harmless(f"note: {line}"), width)), err=True)
 
 
 def render_options(

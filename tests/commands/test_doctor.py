@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from commands import finding_lines
+from commands import finding_lines, printing
 from commands.doctor import command
 from tests.commands.doctor_runs import KEY, findings, run
 from tests.support.scripted_server import Action, CloseBeforeResponse, ScriptedServer, Send, wait_until
@@ -403,7 +403,8 @@ def test_colours_and_terminal_are_told() -> None:
 def test_long_lines_are_wrapped_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run("-m", "gpt-4", COLUMNS="70").stdout
     terminal = SimpleNamespace(isatty=lambda: True, encoding="utf-8")
-    monkeypatch.setattr(finding_lines, "sys", SimpleNamespace(stdout=terminal))
+    for module in (finding_lines, printing):
+        monkeypatch.setattr(module, "sys", SimpleNamespace(stdout=terminal))
     wrapped = run("-m", "gpt-4", COLUMNS="70").stdout
     assert max(map(len, whole.splitlines())) > 70
     assert whole.split() == wrapped.split()
