@@ -14,9 +14,25 @@ from commands import options as groups
 __all__ = ["command"]
 
 
-@click.command(
-    cls=groups.SectionedCommand, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
-)
+class _Chat(groups.SectionedCommand):
+    """Says what to do with a prompt on the command line."""
+
+    allow_extra_args = True
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse what is left over in words of our own."""
+        super().parse_args(ctx, args)
+        if ctx.args and not ctx.resilient_parsing:
+            more = f" and {len(ctx.args) - 1} more" if len(ctx.args) > 1 else ""
+            raise click.UsageError(
+                f"chat takes no prompt, and got {ctx.args[0]!r}{more}. `python main.py run PROMPT` answers one; "
+                "in a chat it is typed, or comes through a pipe.",
+                ctx,
+            )
+        return ctx.args
+
+
+@click.command(cls=_Chat, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @groups.options(
     groups.SYSTEM,
     groups.CONVERSATION,

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import main
 from commands import chat_files
 from commands.chat_commands import COMMANDS, Typed, help_lines, parse
 from commands.chat_figures import ChatFigures
@@ -238,3 +239,15 @@ def test_answers_of_which_nothing_came_have_few_figures() -> None:
     figures = ChatFigures()
     figures.add(answer("unavailable", tokens=0, ttft_s=None, tokens_per_s=None, prompt_tokens=None))
     assert figures.lines([]) == ["answers      1: 1 unavailable", "tokens       0 in answers (none); 0 in prompts"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"), [(["Hello"], "'Hello'."), (["Tell", "me", "--no-log"], "'Tell' and 1 more.")]
+)
+def test_a_prompt_on_the_command_line_is_told_where_it_belongs(
+    words: list[str], told: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["chat", *words]) == 2
+    err = capfd.readouterr().err
+    assert f"Error: chat takes no prompt, and got {told}" in err
+    assert "`python main.py run PROMPT` answers one" in err

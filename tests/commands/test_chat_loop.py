@@ -149,6 +149,8 @@ def test_a_prompt_that_is_refused_is_not_sent_and_the_chat_goes_on(chat: Chats) 
         done = chat(*at(server), lines=["a", f"keep {key}", "bell\x07", "half \udc80", "b"])
     assert server.talks == [["user: a"], ["user: a", "assistant: answer 1.", "user: b"]]
     assert done.err.count("error: ") == 3
+    # An option cannot be typed here.
+    assert "hint: remove it, or start again with --allow-secrets" in done.err
     assert key not in done.err
     assert done.code == 2
 

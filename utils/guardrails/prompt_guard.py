@@ -231,7 +231,7 @@ def _secret_problem(finding: Finding, sources: _Sources) -> AppError:
     return PromptRejected(
         f"the {PLACE_NAMES[finding.place]} contains {_secret(finding.rule)} "
         f"({f'{source}; ' if source else ''}characters {finding.start:,} to {finding.end:,}); nothing was sent",
-        hint="remove it, or send it anyway with --allow-secrets",
+        hint="remove it, or start again with --allow-secrets, which sends it",
     )
 
 
