@@ -12,9 +12,12 @@ import asyncio
 import re
 import sys
 from collections.abc import AsyncGenerator
+from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if find_spec("openai") is None:
+    sys.exit("error: this Python has no packages\nhint: use .venv/bin/python, which `make run` makes")
 
 from flow import StreamingFlow
 from nodes import StreamStage

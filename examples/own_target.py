@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if find_spec("openai") is None:
+    sys.exit("error: this Python has no packages\nhint: use .venv/bin/python, which `make run` makes")
 
 from flow import create_streaming_graph, run_streaming_graph
 from utils.embedded_model.backend import EmbeddedBackend

@@ -74,6 +74,16 @@ def test_the_code_in_the_documentation_runs(number: int, tmp_path: Path) -> None
     assert "It is over. Nobody asks. The end." in done.stdout
 
 
+@pytest.mark.parametrize("name", ["own_rule", "own_node", "own_target"])
+def test_a_python_without_packages_is_told_in_two_lines_which_one_has_them(name: str, tmp_path: Path) -> None:
+    done = run(["-S", f"examples/{name}.py"], tmp_path, "http://127.0.0.1:9/v1")  # without site-packages
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        "error: this Python has no packages",
+        "hint: use .venv/bin/python, which `make run` makes",
+    ]
+
+
 def test_every_example_is_run_here() -> None:
     tested = Path(__file__).read_text(encoding="utf-8")
     assert all(f"examples/{path.name}" in tested for path in (ROOT / "examples").glob("*.py"))
