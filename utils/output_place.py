@@ -37,10 +37,21 @@ def _beginning(path: Path, size: int) -> bytes | str:
     """The first *size* bytes of the file; for what is no regular file, what it is. Raises OSError."""
     # Looked at before it is opened, for to open a device may do something; and after, for it may have been replaced.
     # Without O_NONBLOCK a pipe would be waited for.
-    if (wrong := _wrong_kind(os.stat(path))) is not None:
+    status = os.stat(path)
+    if (wrong := _wrong_kind(status)) is not None:
         return wrong
+    if _is_stdout(status):
+        return "standard output goes there"
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         return _wrong_kind(os.fstat(file.fileno())) or file.read(size)
+
+
+def _is_stdout(status: os.stat_result) -> bool:
+    """Whether the shell has emptied the file for the answer, which would be lost with it."""
+    try:
+        return os.path.samestat(status, os.fstat(1))
+    except OSError:
+        return False
 
 
 def _wrong_kind(status: os.stat_result) -> str | None:

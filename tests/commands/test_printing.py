@@ -10,6 +10,7 @@ import pytest
 
 import main
 from commands import printing
+from commands.turn import note
 
 ROOT = Path(__file__).resolve().parents[2]
 EVIL = "\x1b]0;evil\x07\u202e\x9b31m"
@@ -78,6 +79,11 @@ def test_a_new_settings_file_is_told_as_a_path_to_a_program_and_harmless_to_peop
     monkeypatch.setattr(printing, "sys", SimpleNamespace(stdout=SimpleNamespace(isatty=lambda: True, encoding="utf-8")))
     assert main.main(["config", "init", "--config", f"{EVIL}/b.toml"]) == 0
     assert capfd.readouterr().out == f"{SHOWN}/b.toml\n"
+
+
+def test_a_note_beside_the_answer_is_harmless_too(capfd: pytest.CaptureFixture[str]) -> None:
+    note(f"{EVIL} cannot be used", quiet=False)
+    assert capfd.readouterr().err == f"note: {SHOWN} cannot be used\n"
 
 
 def test_a_name_that_is_no_text_comes_out_too(capfdbinary: pytest.CaptureFixture[bytes]) -> None:

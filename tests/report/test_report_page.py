@@ -7,6 +7,8 @@ import json
 import math
 import os
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ from utils.report.page import page_html, write_page
 from utils.run_record import RunRecord
 from utils.run_report import failed_report
 
+ROOT = Path(__file__).resolve().parents[2]
 SURE, UNSURE = math.log(0.95), math.log(0.3)
 
 
@@ -402,6 +405,17 @@ def test_a_file_that_is_no_page_stays_as_it_is(tmp_path: Path, *, is_linked: boo
     path.write_text("", encoding="utf-8")
     write_page(answered(["a"]), place)
     assert path.read_text(encoding="utf-8") == page_html(answered(["a"]))
+
+
+def test_the_file_that_the_answer_goes_to_is_no_place_for_its_page(tmp_path: Path) -> None:
+    path = tmp_path / "run.html"
+    code = "import sys; from pathlib import Path; from utils.report.place import why_no_page\n"
+    code += "print(why_no_page(Path(sys.argv[1])))"
+    for stdout, told in ((path, "standard output goes there"), (tmp_path / "answer.txt", "None")):
+        with stdout.open("w") as file:
+            subprocess.run([sys.executable, "-c", code, str(path)], stdout=file, check=True, cwd=ROOT)
+        assert stdout.read_text().strip() == told
+        path.write_text("")
 
 
 @pytest.mark.parametrize("name", ["", "no/such/directory/run.html", "x" * 300])
