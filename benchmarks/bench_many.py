@@ -84,7 +84,7 @@ async def _raw(url: str, streams: int, work: Callable[[Read], Awaitable[None]]) 
     import httpx2
     import openai
 
-    limits = httpx2.Limits(max_connections=None)
+    limits = httpx2.Limits(max_connections=0)  # None would be aiohttp's default, 100
     http = openai.DefaultAioHttpClient(limits=limits, timeout=None)
     client = openai.AsyncOpenAI(api_key="none", base_url=url, max_retries=0, http_client=http, timeout=None)
     body = {"model": MODEL, "messages": [{"role": "user", "content": "Count."}], "stream": True}

@@ -279,7 +279,9 @@ class OpenAIBackend:
 
 
 def _http_client(base_url: str, wrap_transport: TransportWrapper | None, *, uses_aiohttp: bool) -> httpx2.AsyncClient:
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30.0)
+    # To aiohttp no limit is 0: with None it takes its own default, and the 101st stream waits for the first to end.
+    most = 0 if uses_aiohttp else None
+    limits = httpx2.Limits(max_connections=most, max_keepalive_connections=100, keepalive_expiry=30.0)
     url = urlsplit(base_url)
     is_here = url.scheme == "http" and url.hostname in ("127.0.0.1", "::1", "localhost")
     kind = openai.DefaultAioHttpClient if uses_aiohttp else httpx2.AsyncClient
