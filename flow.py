@@ -89,6 +89,10 @@ async def run_streaming_graph(graph: AsyncGraph, run_input: RunInput, recorder: 
             await shared["opened"].aclose()
 
 
+_STARTS = 32
+"""Runs that may begin in one turn of the event loop; each takes 1 to 3 ms until it waits for its server."""
+
+
 class StreamingFlow:
     """The whole flow for a program of your own; the arguments are settings by their names (see docs/configuration.md).
 
@@ -114,6 +118,7 @@ class StreamingFlow:
         self._answer = answer
         self._session = session_of(settings, max_streams=max_streams)
         self._places = asyncio.Semaphore(max_streams)
+        self._turnstile = asyncio.Semaphore(_STARTS)
         self._opener: Opener | None = None
 
     async def __aenter__(self) -> Self:
@@ -139,6 +144,7 @@ class StreamingFlow:
         Cancelling the task ends the answer and closes its connection.
         """
         async with self._places:
+            await self._turn()
             run, _ = self._begin(prompt, system, earlier, self._after_guards, on_text, on_event)
             return await run
 
@@ -153,7 +159,17 @@ class StreamingFlow:
 
     async def _placed(self, run: Awaitable[RunReport]) -> RunReport:
         async with self._places:
+            await self._turn()
             return await run
+
+    async def _turn(self) -> None:
+        """Wait until few runs begin in this turn of the event loop.
+
+        Thousands that began in one would keep the first ones' connections waiting for their last lines, beyond the
+        time that a connection may take.
+        """
+        await self._turnstile.acquire()
+        asyncio.get_running_loop().call_soon(self._turnstile.release)
 
     def _begin(
         self,
