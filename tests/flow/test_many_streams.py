@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Awaitable
+
+import pytest
 
 from flow import StreamingFlow
 from tests.support.wire import DONE, delta, finish, sse
@@ -36,3 +40,30 @@ def test_all_streams_are_open_at_the_same_time() -> None:
         return [report.text for report in reports]
 
     assert asyncio.run(main()) == ["All here."] * MORE_THAN_A_DEFAULT
+
+
+def test_few_runs_begin_in_one_turn_of_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> Counter[int]:
+        turn = 0
+        begun: Counter[int] = Counter()
+
+        def count_turns() -> None:
+            nonlocal turn
+            turn += 1
+            loop.call_soon(count_turns)
+
+        def begin(*args: object) -> tuple[Awaitable[None], None]:
+            begun[turn] += 1
+            return asyncio.sleep(0), None
+
+        loop = asyncio.get_running_loop()
+        flow = StreamingFlow(base_url="http://127.0.0.1:9/v1", model="m", max_streams=500)
+        monkeypatch.setattr(flow, "_begin", begin)
+        loop.call_soon(count_turns)
+        await asyncio.gather(*(flow.run("Hi") for _ in range(500)))
+        return begun
+
+    begun = asyncio.run(main())
+    assert begun.total() == 500
+    assert max(begun.values()) <= 64
+    assert len(begun) >= 8
