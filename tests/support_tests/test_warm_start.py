@@ -60,7 +60,7 @@ def test_it_is_a_session_of_its_own_with_nothing_open_but_the_standard_streams()
         wait_until(lambda: os.getsid(program.pid) == program.pid)
         # A request waits until the process has begun to be the program.
         wait_until(lambda: sorted(os.listdir(f"/proc/{program.pid}/fd")) == ["0", "1", "2"])
-        assert os.readlink(f"/proc/{program.pid}/cwd") != os.getcwd()
+        wait_until(lambda: os.readlink(f"/proc/{program.pid}/cwd") != os.getcwd())
         program.type(b" ")
         program.close_stdin()
         assert program.wait().exit_code == 2
