@@ -2,7 +2,7 @@
 
 Writes DIRECTORY/results.md (what each of them prints), results.json (machine, versions, and the figures of those that
 have a JSON form) and curves.svg. About 12 minutes; --quick takes few rounds and some 4. Nothing else should run beside
-it. Exit code 1 if one of them found something wrong (a wrong text, not a slow time).
+it. Exit code 1 if one of them ended so: a wrong text or, for those that say so, a budget missed.
 """
 
 from __future__ import annotations
