@@ -32,7 +32,7 @@ async def in_pieces(writer: asyncio.StreamWriter) -> None:
 
 
 async def never(writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(60)
+    await asyncio.Event().wait()
 
 
 async def flooding(writer: asyncio.StreamWriter) -> None:
